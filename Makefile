@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. As root (or through sudo) on Debian, the first
+# use of a target installs the packages that it needs.
+
+# sudo's PATH often lacks the usual places of Go.
+GO      ?= $(or $(shell command -v go),$(firstword $(wildcard /usr/local/go/bin/go /usr/lib/go-*/bin/go)),go)
+CLANG   ?= clang-19
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 20s
+
+# bpf2go's compiler, the headers of bpf_helpers.h, and what the tests run against.
+TEST_PACKAGES := clang-19 clang-format-19 libbpf-dev gunicorn nginx-light wrk tmux iproute2 procps
+TEST_TOOLS    := clang-19 clang-format-19 gunicorn nginx wrk tmux ip
+
+export CGO_ENABLED := 0
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/herdtrace and bin/herdlab
+	$(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/herdtrace ./cmd/herdlab
+
+.PHONY: run
+run: build ## Trace a real herd until it is named, cured and gone (about 20 s, root)
+	bin/herdtrace -- bin/herdlab accept --mode epoll-lt --then epoll-exclusive --rate 1500 --conns 1000000 --duration 8s >/dev/null
+
+.PHONY: test
+test: test-deps build lint check-generated ## Pass every test, real BPF included (root)
+	HERDTRACE_ROOT_TESTS=1 $(GO) test -count=1 -timeout 18m ./...
+
+.PHONY: test-short
+test-short: ## Pass the tests that need neither root nor BPF
+	$(GO) test -short ./...
+
+.PHONY: test-deps
+test-deps:
+	@missing=; for t in $(TEST_TOOLS); do command -v $$t >/dev/null || PATH=$$PATH:/usr/sbin command -v $$t >/dev/null || missing="$$missing $$t"; done; \
+	test -e /usr/include/bpf/bpf_helpers.h || missing="$$missing bpf_helpers.h"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing, for$$missing: $(TEST_PACKAGES)"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(TEST_PACKAGES) >/dev/null; \
+	fi
+
+.PHONY: generate
+generate: ## Compile the BPF programs and generate their Go side (clang-19, libbpf-dev)
+	$(GO) generate ./bpf
+
+.PHONY: check-generated
+check-generated: ## Prove that the committed BPF objects match their source
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp bpf/*_bpfel.go bpf/*_bpfel.o "$$tmp" && $(GO) generate ./bpf && \
+	for f in bpf/*_bpfel.go bpf/*_bpfel.o; do \
+		cmp -s $$f "$$tmp/$$(basename $$f)" || { cp "$$tmp"/* bpf/; echo "$$f does not match its source: run make generate ($$($(CLANG) --version | head -1))"; exit 1; }; \
+	done && echo "generated BPF objects match their source"
+
+.PHONY: lint
+lint: ## gofmt, go vet, clang-format
+	@bad=$$($$($(GO) env GOROOT)/bin/gofmt -l bpf cmd pkg) || exit 1; test -z "$$bad" || { echo "not gofmt'ed: $$bad"; exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cmd/herdtrace ./pkg/report/... ./pkg/tracer/sample
+	GOARCH=arm64 $(GO) vet ./...
+	clang-format-19 --dry-run -Werror bpf/*.h bpf/*.c
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads untrusted bytes, FUZZTIME (20s) each
+	@for t in $$(grep -rlE '^func Fuzz' --include='*_test.go' . ); do \
+		for f in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+).*/\1/p' $$t); do \
+			echo "$$f ($$(dirname $$t))"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$(dirname $$t) || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: build ## Measure what looking costs (root)
+	HERDTRACE_ROOT_TESTS=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./cmd/herdtrace ./pkg/...
