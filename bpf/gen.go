@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bpf holds the compiled BPF programs and the Go view of record.h.
+// Everything else in it is generated: run `make generate`.
+package bpf
+
+//go:generate go tool bpf2go -cc clang-19 -cflags "-O2 -g -mcpu=v2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-declarations" -target amd64,arm64 -tags linux -type listener -type worker -type worker_key -type event -type event_kind -type holder -type holder_kind -type loss Accept accept.bpf.c
