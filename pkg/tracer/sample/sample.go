@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sample is the seam between what touches a kernel and what does not:
+// the typed facts of one tick, and the recording that carries them.
+//
+// All counters are cumulative since the tracer attached; a name that ends in
+// _ns is a duration or a CLOCK_MONOTONIC time in nanoseconds. What was not
+// collected is nil or absent, never 0.
+package sample
+
+import "context"
+
+// Version is the version of the recording format. Fields are only added;
+// Version is raised when an old reader would misread a new file.
+const Version = 1
+
+// A Source yields the ticks of one trace, live or recorded.
+type Source interface {
+	// Header describes the trace. It is the same for the Source's lifetime.
+	Header() *Header
+	// Next returns the next tick. It returns io.EOF after the last one, and
+	// ctx's error when ctx ends first. The Sample belongs to the caller.
+	Next(ctx context.Context) (*Sample, error)
+}
+
+// Header says once what every Sample of a trace needs to be understood.
+type Header struct {
+	V          int      `json:"v"`
+	Type       string   `json:"type"` // "header"
+	Version    string   `json:"version"`
+	Host       string   `json:"host"`
+	Kernel     string   `json:"kernel"`
+	Arch       string   `json:"arch"`
+	CPUs       int      `json:"cpus"`
+	BootID     string   `json:"boot_id,omitempty"`
+	WallNS     int64    `json:"wall_ns"` // Unix time at MonoNS
+	MonoNS     uint64   `json:"mono_ns"`
+	IntervalNS uint64   `json:"interval_ns"`
+	Command    []string `json:"command,omitempty"`
+	// PIDs and Ports are the filters that the Samples went through.
+	PIDs    []uint32 `json:"pids,omitempty"`
+	Ports   []uint16 `json:"ports,omitempty"`
+	Signals []Signal `json:"signals"`
+}
+
+// How well a Signal's numbers agree with the kernel's own.
+const (
+	Exact       = "exact"
+	Approximate = "approximate"
+	Unavailable = "unavailable"
+)
+
+// Signal says which variant of a signal runs on this kernel.
+type Signal struct {
+	Name     string      `json:"name"`
+	Variant  string      `json:"variant,omitempty"` // "" where Accuracy is Unavailable
+	Accuracy string      `json:"accuracy"`
+	Hooks    []string    `json:"hooks,omitempty"`
+	Note     string      `json:"note,omitempty"` // what the variant cannot see
+	Rejected []Rejection `json:"rejected,omitempty"`
+}
+
+// Rejection is a variant that this kernel refused, and its words.
+type Rejection struct {
+	Variant string `json:"variant"`
+	Error   string `json:"error"`
+}
+
+// Sample is one tick.
+type Sample struct {
+	Type   string  `json:"type"` // "sample"
+	MonoNS uint64  `json:"mono_ns"`
+	Final  bool    `json:"final,omitempty"` // the last one of its trace
+	Self   Self    `json:"self"`
+	Host   *Host   `json:"host,omitempty"`
+	Accept *Accept `json:"accept,omitempty"`
+	Events []Event `json:"events,omitempty"`
+}
+
+// Self is the tracer's own cost and blind spots.
+type Self struct {
+	UserCPUNS   uint64 `json:"user_cpu_ns"` // of the tracer process, user and system
+	BPFRunNS    uint64 `json:"bpf_run_ns"`  // of its programs, extrapolated from the share of time it was measured
+	BPFRunTotal uint64 `json:"bpf_run_total"`
+	MemoryBytes uint64 `json:"memory_bytes"` // resident, and the maps
+	// Lost has one entry for each way to lose something that did so.
+	Lost map[string]uint64 `json:"lost_total,omitempty"`
+	// RecursionMisses is how often a program that counts was skipped because it
+	// was running on that CPU already; RecursionMissesBy says which ones. What
+	// accept() returned plus the misses of its program is the truth.
+	RecursionMisses   uint64            `json:"recursion_misses_total"`
+	RecursionMissesBy map[string]uint64 `json:"recursion_misses_by,omitempty"`
+}
+
+// Host is what /proc/stat says of all CPUs together, since boot. The kernel
+// samples it once a tick, so it is approximate over short spans.
+type Host struct {
+	IdleNS  uint64 `json:"idle_ns"` // waiting for I/O included
+	BusyNS  uint64 `json:"busy_ns"`
+	StealNS uint64 `json:"steal_ns"`
+}
+
+// LostTotal is everything that Self counts as lost.
+func (s *Self) LostTotal() uint64 {
+	n := s.RecursionMisses
+	for _, v := range s.Lost {
+		n += v
+	}
+	return n
+}
+
+// Accept is the accept signal: one entry for each listening socket seen.
+type Accept struct {
+	Listeners []Listener `json:"listeners"`
+}
+
+// Listener is one listening socket. Its identity is Inode, which no two live
+// sockets share; a listener reopened on the same port is another one.
+type Listener struct {
+	Inode     uint64 `json:"inode"`
+	Proto     string `json:"proto"` // tcp, mptcp, unix
+	Addr      string `json:"addr"`  // without brackets; a unix path, "@name" where abstract
+	Port      uint16 `json:"port,omitempty"`
+	V6Only    bool   `json:"v6only,omitempty"`
+	NetNS     uint32 `json:"netns"`
+	ReusePort bool   `json:"reuseport,omitempty"`
+	Closed    bool   `json:"closed,omitempty"`
+
+	AcceptQueueLen uint32 `json:"accept_queue_len"` // connections, now
+	AcceptQueueMax uint32 `json:"accept_queue_max"`
+
+	// NoWakeups: the variant in use cannot see what this listener wakes.
+	NoWakeups        bool   `json:"no_wakeups,omitempty"`
+	CompletionsTotal uint64 `json:"completions_total"` // connections put on the accept queue
+	Counters
+	// QueuedChecksTotal counts the times the tracer looked and connections
+	// were waiting; StalledChecksTotal those of them in which every worker
+	// slept in its wait for new connections all the same.
+	QueuedChecksTotal  uint64 `json:"queued_checks_total,omitempty"`
+	StalledChecksTotal uint64 `json:"stalled_checks_total,omitempty"`
+
+	// Processes is how many processes hold the socket, 0 where not known;
+	// HolderProgram is the program of the first of them.
+	Processes     int      `json:"processes,omitempty"`
+	HolderProgram string   `json:"holder_program,omitempty"`
+	Workers       []Worker `json:"workers,omitempty"`
+	// Gone sums the GoneWorkers that ended and are no longer in Workers, which
+	// keeps a limited number of the dead.
+	Gone        Counters `json:"gone"`
+	GoneWorkers int      `json:"gone_workers,omitempty"`
+}
+
+// Counters are what is counted for each worker; a Listener carries their sum.
+type Counters struct {
+	AcceptsTotal       uint64 `json:"accepts_total"`
+	AcceptEAGAINTotal  uint64 `json:"accept_eagain_total"`
+	WakeupsTotal       uint64 `json:"wakeups_total"`        // caused by the listener's readiness
+	WastedWakeupsTotal uint64 `json:"wasted_wakeups_total"` // of them, those that ended in user space with an EAGAIN
+	DrainEAGAINTotal   uint64 `json:"drain_eagain_total"`
+	EmptyWakeupsTotal  uint64 `json:"empty_wakeups_total"` // followed by no accept before the next wake-up
+	// EmptyBurstsTotal of the empty wake-ups could be timed; they ran for EmptyCPUNS.
+	EmptyBurstsTotal uint64 `json:"empty_bursts_total"`
+	EmptyCPUNS       uint64 `json:"empty_cpu_ns"`
+}
+
+// Add adds d to c.
+func (c *Counters) Add(d Counters) {
+	c.AcceptsTotal += d.AcceptsTotal
+	c.AcceptEAGAINTotal += d.AcceptEAGAINTotal
+	c.WakeupsTotal += d.WakeupsTotal
+	c.WastedWakeupsTotal += d.WastedWakeupsTotal
+	c.DrainEAGAINTotal += d.DrainEAGAINTotal
+	c.EmptyWakeupsTotal += d.EmptyWakeupsTotal
+	c.EmptyBurstsTotal += d.EmptyBurstsTotal
+	c.EmptyCPUNS += d.EmptyCPUNS
+}
+
+// The ways in which a worker waits for connections.
+const (
+	WaitUnknown        = "unknown"
+	WaitAccept         = "accept" // blocked in accept(2) itself
+	WaitPoll           = "poll"
+	WaitSelect         = "select"
+	WaitEpoll          = "epoll" // level-triggered
+	WaitEpollET        = "epoll-et"
+	WaitEpollExclusive = "epoll-exclusive"
+	WaitURing          = "io_uring"
+)
+
+// Worker is one thread that accepts from a listener, or was woken for it.
+type Worker struct {
+	PID     uint32 `json:"pid"` // the process: the kernel's tgid
+	TID     uint32 `json:"tid"`
+	Comm    string `json:"comm"`              // raw: every sink escapes it
+	Program string `json:"program,omitempty"` // of the process: what a person would call it; "" when it was gone too soon to ask
+	Wait    string `json:"wait"`
+	RunNS   uint64 `json:"run_ns"`       // on a CPU, since the thread began
+	WaitNS  uint64 `json:"wait_ns"`      // runnable and waiting for one, likewise
+	Sleeps  uint64 `json:"sleeps_total"` // voluntary switches, since the thread began
+	Asleep  bool   `json:"asleep,omitempty"`
+	Ended   bool   `json:"ended,omitempty"` // the thread is gone, or its listener is
+	Counters
+}
+
+// The kinds of an Event.
+const (
+	// EventHerdBurst: one connection woke Woken waiters at once.
+	EventHerdBurst = "herd-burst"
+	// EventListenerOpened and EventListenerClosed frame a listener's life.
+	EventListenerOpened = "listener-opened"
+	EventListenerClosed = "listener-closed"
+)
+
+// Event is something rare that happened between two ticks.
+type Event struct {
+	MonoNS         uint64 `json:"mono_ns"`
+	Kind           string `json:"kind"`
+	Inode          uint64 `json:"inode,omitempty"`
+	CPU            uint32 `json:"cpu,omitempty"`
+	Woken          uint32 `json:"woken,omitempty"`
+	AcceptQueueLen uint32 `json:"accept_queue_len,omitempty"`
+}
