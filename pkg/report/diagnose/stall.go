@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"fmt"
+
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// judgeStall finds connections that wait in the accept queue while every worker
+// sleeps in its wait for connections. No healthy server shows that: a worker
+// that is busy with a client sleeps elsewhere, or runs.
+func judgeStall(l *Limits, t *track, _ *model.Frame, now *model.Listener) verdict {
+	w := t.sum()
+	v := verdict{
+		bad: now.AcceptQueueLen > 0 && w.stalled >= l.StallMinLooks &&
+			float64(w.stalled) >= l.StallShare*float64(w.queued),
+		calm: w.stalled == 0,
+
+		weight:  float64(now.AcceptQueueLen),
+		outcome: fmt.Sprintf("no connection waits for a sleeping worker now, %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds())),
+	}
+	if !v.bad {
+		return v
+	}
+	v.finding = Finding{
+		Severity: Crit,
+		Subject:  subject(now),
+		Evidence: fmt.Sprintf("%s in the accept queue while %s; so at %d of the last %d looks at the queue, %s accepts a second meanwhile",
+			wait(now.AcceptQueueLen), allSleep(now), w.stalled, w.queued, model.Num(float64(w.accepts)/w.interval.Seconds())),
+		Cause:  stallCause(now),
+		Remedy: stallRemedy(now),
+		Verify: "the accept queue (Recv-Q in ss -lnt) returns to 0 between connections",
+		Values: map[string]float64{
+			"accept_queue_len": float64(now.AcceptQueueLen),
+			"stalled_looks":    float64(w.stalled),
+			"queued_looks":     float64(w.queued),
+			"accepts_per_s":    float64(w.accepts) / w.interval.Seconds(),
+			"workers":          float64(liveThreads(now)),
+		},
+	}
+	return v
+}
+
+func wait(n uint32) string {
+	if n == 1 {
+		return "1 connection waits"
+	}
+	return fmt.Sprintf("%d connections wait", n)
+}
+
+func allSleep(l *model.Listener) string {
+	in := map[string]string{
+		sample.WaitAccept: " in accept()",
+		sample.WaitPoll:   " in poll()",
+		sample.WaitSelect: " in select()",
+		sample.WaitEpoll:  " in epoll_wait()", sample.WaitEpollET: " in epoll_wait()", sample.WaitEpollExclusive: " in epoll_wait()",
+	}[l.Wait]
+	if n := liveThreads(l); n > 1 {
+		return fmt.Sprintf("all %d workers sleep%s", n, in)
+	}
+	return "the worker sleeps" + in
+}
+
+func stallCause(l *model.Listener) string {
+	switch l.Wait {
+	case sample.WaitEpollET:
+		return "the listener is watched edge-triggered (EPOLLET) and not accepted from until EAGAIN: one edge may announce several connections, and the rest wait for the next"
+	case sample.WaitEpoll, sample.WaitEpollExclusive:
+		return "the readiness of the listener was reported and not acted on (EPOLLONESHOT that was not re-armed, or an event loop that drops it)"
+	}
+	return "the workers were woken for these connections and did not take them"
+}
+
+func stallRemedy(l *model.Listener) string {
+	if l.Wait == sample.WaitEpollET {
+		return "call accept4() in a loop until it says EAGAIN, or watch the listener level-triggered (without EPOLLET)"
+	}
+	return "after each readiness event call accept4() until it says EAGAIN, and re-arm the listener"
+}
