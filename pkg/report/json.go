@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// JSONVersion is the value of "v" in every record: fields are only added, and
+// it is raised when one changes its meaning.
+const JSONVersion = 1
+
+// JSON writes one object a line: a header, then for each tick its events, the
+// findings that changed and an interval, at the end a summary. A value that is
+// not known is absent.
+type JSON struct {
+	w      io.Writer
+	header *sample.Header
+}
+
+// NewJSON returns a sink that writes to w, one Write for each line.
+func NewJSON(w io.Writer) *JSON { return &JSON{w: w} }
+
+type jsonStamp struct {
+	V      int    `json:"v"`
+	Type   string `json:"type"`
+	TS     string `json:"ts"`
+	MonoNS uint64 `json:"mono_ns"`
+}
+
+type jsonHeader struct {
+	jsonStamp
+	Version    string          `json:"version"`
+	Host       string          `json:"host"`
+	Kernel     string          `json:"kernel"`
+	Arch       string          `json:"arch"`
+	CPUs       int             `json:"cpus"`
+	BootID     string          `json:"boot_id,omitempty"`
+	IntervalNS uint64          `json:"interval_ns"`
+	Command    []string        `json:"command,omitempty"`
+	PIDs       []uint32        `json:"pids,omitempty"`
+	Ports      []uint16        `json:"ports,omitempty"`
+	Signals    []sample.Signal `json:"signals"`
+}
+
+type jsonCost struct {
+	UserCPURatio         *float64          `json:"user_cpu_ratio,omitempty"` // of one core
+	BPFCPURatio          *float64          `json:"bpf_cpu_ratio,omitempty"`
+	MemoryBytes          uint64            `json:"memory_bytes"`
+	LostTotal            uint64            `json:"lost_total"`
+	Lost                 map[string]uint64 `json:"lost,omitempty"`
+	RecursionMissesTotal uint64            `json:"recursion_misses_total"`
+	RecursionMissesBy    map[string]uint64 `json:"recursion_misses_by,omitempty"` // program
+}
+
+type jsonInterval struct {
+	jsonStamp
+	ElapsedNS  int64          `json:"elapsed_ns"`
+	IntervalNS int64          `json:"interval_ns"`
+	Cost       jsonCost       `json:"cost"`
+	Listeners  []jsonListener `json:"listeners"` // null: not measured
+}
+
+type jsonListener struct {
+	Addr           string `json:"addr"`
+	Port           uint16 `json:"port"`
+	Proto          string `json:"proto"`
+	NetNS          uint32 `json:"netns"`
+	Inode          uint64 `json:"inode"`
+	Closed         bool   `json:"closed"`
+	Program        string `json:"program"`
+	Wait           string `json:"wait"`
+	ReusePort      bool   `json:"reuseport"`
+	Sockets        int    `json:"sockets"`
+	Processes      int    `json:"processes"`
+	Workers        int    `json:"workers"`
+	AcceptQueueLen uint32 `json:"accept_queue_len"`
+	AcceptQueueMax uint32 `json:"accept_queue_max"`
+	Completions    uint64 `json:"completions_total"`
+	jsonCounters
+	Empty     *uint64  `json:"empty_wakeups_total,omitempty"`
+	EmptyCPU  *float64 `json:"empty_wakeups_cpu_seconds_total,omitempty"` // extrapolated from those that could be timed
+	PerAccept *float64 `json:"wakeups_per_accept,omitempty"`              // interval: in it; summary: since attach
+
+	AcceptsPerS     *float64 `json:"accepts_per_s,omitempty"`
+	CompletionsPerS *float64 `json:"completions_per_s,omitempty"`
+	WakeupsPerS     *float64 `json:"wakeups_per_s,omitempty"`
+	EAGAINPerS      *float64 `json:"accept_eagain_per_s,omitempty"`
+
+	Threads []jsonWorker `json:"threads"`
+}
+
+// jsonCounters are absent where their signal is not measured.
+type jsonCounters struct {
+	Accepts *uint64 `json:"accepts_total,omitempty"`
+	EAGAINs *uint64 `json:"accept_eagain_total,omitempty"`
+	Wakeups *uint64 `json:"wakeups_total,omitempty"`
+	Wasted  *uint64 `json:"wasted_wakeups_total,omitempty"`
+	Drains  *uint64 `json:"drain_eagain_total,omitempty"`
+}
+
+type jsonWorker struct {
+	PID   uint32 `json:"pid"`
+	TID   uint32 `json:"tid"`
+	Comm  string `json:"comm"`
+	Wait  string `json:"wait"`
+	Ended bool   `json:"ended"`
+	jsonCounters
+	Share     *float64 `json:"accept_share_ratio,omitempty"` // of the listener's accepts since attach
+	RunRatio  *float64 `json:"run_ratio,omitempty"`          // of one core
+	WaitRatio *float64 `json:"wait_ratio,omitempty"`
+}
+
+type jsonFinding struct {
+	jsonStamp
+	ID       string             `json:"id"`
+	State    string             `json:"state"`
+	Severity string             `json:"severity"`
+	Subject  string             `json:"subject"`
+	Evidence string             `json:"evidence"`
+	Cause    string             `json:"cause"`
+	Remedy   string             `json:"remedy"`
+	Verify   string             `json:"verify"`
+	Outcome  string             `json:"outcome,omitempty"`
+	Inode    uint64             `json:"inode,omitempty"`
+	Values   map[string]float64 `json:"values"`
+	Since    string             `json:"since"`
+	Until    string             `json:"until,omitempty"` // once cleared
+}
+
+type jsonEvent struct {
+	jsonStamp
+	Kind           string `json:"kind"`
+	Listener       string `json:"listener,omitempty"`
+	Program        string `json:"program,omitempty"`
+	Inode          uint64 `json:"inode,omitempty"`
+	CPU            uint32 `json:"cpu"`
+	Woken          uint32 `json:"woken,omitempty"`
+	AcceptQueueLen uint32 `json:"accept_queue_len,omitempty"`
+}
+
+type jsonSummary struct {
+	jsonStamp
+	ElapsedNS       int64          `json:"elapsed_ns"`
+	Cost            jsonCost       `json:"cost"`
+	Listeners       []jsonListener `json:"listeners"`
+	FindingsTotal   int            `json:"findings_total"`
+	Findings        []jsonFinding  `json:"findings"` // fewer, where they were too many to keep
+	Command         []string       `json:"command,omitempty"`
+	CommandExitCode *int           `json:"command_exit_code,omitempty"`
+}
+
+func (j *JSON) write(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode JSON record: %w", err)
+	}
+	if _, err := j.w.Write(append(escapeInvisible(b), '\n')); err != nil {
+		return fmt.Errorf("write JSON record: %w", err)
+	}
+	return nil
+}
+
+// escapeInvisible writes as \u escapes what encoding/json leaves as it is and a
+// terminal may obey: DEL, the C1 controls, what changes the direction of text.
+func escapeInvisible(b []byte) []byte {
+	var out []byte
+	for i, size := 0, 0; i < len(b); i += size {
+		var r rune
+		r, size = utf8.DecodeRune(b[i:])
+		switch {
+		case r < 0x7f || unicode.IsPrint(r) && !unicode.Is(unicode.Bidi_Control, r):
+			if out != nil {
+				out = append(out, b[i:i+size]...)
+			}
+			continue
+		case out == nil:
+			out = append(make([]byte, 0, len(b)+64), b[:i]...)
+		}
+		if hi, lo := utf16.EncodeRune(r); hi != utf8.RuneError {
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		} else {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	if out == nil {
+		return b
+	}
+	return out
+}
+
+func stamp(kind string, wall time.Time, monoNS uint64) jsonStamp {
+	return jsonStamp{V: JSONVersion, Type: kind, TS: clock(wall), MonoNS: monoNS}
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// Begin implements Sink.
+func (j *JSON) Begin(h *sample.Header) error {
+	j.header = h
+	return j.write(jsonHeader{
+		jsonStamp:  stamp("header", time.Unix(0, h.WallNS), h.MonoNS),
+		Version:    h.Version,
+		Host:       h.Host,
+		Kernel:     h.Kernel,
+		Arch:       h.Arch,
+		CPUs:       h.CPUs,
+		BootID:     h.BootID,
+		IntervalNS: h.IntervalNS,
+		Command:    h.Command,
+		PIDs:       h.PIDs,
+		Ports:      h.Ports,
+		Signals:    h.Signals,
+	})
+}
+
+// Step implements Sink.
+func (j *JSON) Step(s *Step) error {
+	f := s.Frame
+	for _, e := range f.Events {
+		if err := j.write(jsonEvent{
+			jsonStamp: stamp("event", e.Wall, e.MonoNS),
+			Kind:      e.Kind, Listener: e.Listener, Program: e.Program, Inode: e.Inode,
+			CPU: e.CPU, Woken: e.Woken, AcceptQueueLen: e.AcceptQueueLen,
+		}); err != nil {
+			return err
+		}
+	}
+	for i := range s.Changed {
+		if err := j.write(findingRecord(&s.Changed[i], f)); err != nil {
+			return err
+		}
+	}
+	if f.Interval == 0 {
+		return nil // the zero point
+	}
+	return j.write(jsonInterval{
+		jsonStamp:  stamp("interval", f.Wall, f.Sample.MonoNS),
+		ElapsedNS:  f.Elapsed.Nanoseconds(),
+		IntervalNS: f.Interval.Nanoseconds(),
+		Cost:       costRecord(f),
+		Listeners:  listenerRecords(f, false),
+	})
+}
+
+// End implements Sink.
+func (j *JSON) End(s *Summary) error {
+	if j.header == nil {
+		return nil // never begun: a sink before this one failed
+	}
+	out := jsonSummary{
+		jsonStamp: stamp("summary", time.Unix(0, j.header.WallNS), j.header.MonoNS),
+		Findings:  []jsonFinding{},
+	}
+	if f := s.Last; f != nil {
+		out.jsonStamp = stamp("summary", f.Wall, f.Sample.MonoNS)
+		out.ElapsedNS = f.Elapsed.Nanoseconds()
+		out.Cost = costRecord(f)
+		out.Listeners = listenerRecords(f, true)
+		for i := range s.Findings {
+			out.Findings = append(out.Findings, findingRecord(&s.Findings[i], f))
+		}
+	}
+	out.FindingsTotal = len(out.Findings) + s.Dropped
+	if s.Command != nil {
+		out.Command, out.CommandExitCode = s.Command.Args, &s.Command.ExitCode
+	}
+	return j.write(out)
+}
+
+// known turns the model's unknown into an absent value.
+func known(v float64) *float64 {
+	if !model.Known(v) {
+		return nil
+	}
+	return &v
+}
+
+func costRecord(f *model.Frame) jsonCost {
+	return jsonCost{
+		UserCPURatio:         known(f.Cost.UserRatio),
+		BPFCPURatio:          known(f.Cost.BPFRatio),
+		MemoryBytes:          f.Cost.MemoryBytes,
+		LostTotal:            f.Cost.LostTotal,
+		Lost:                 f.Sample.Self.Lost,
+		RecursionMissesTotal: f.Sample.Self.RecursionMisses,
+		RecursionMissesBy:    f.Sample.Self.RecursionMissesBy,
+	}
+}
+
+func listenerRecords(f *model.Frame, total bool) []jsonListener {
+	if f.Accept == nil {
+		return nil
+	}
+	out := make([]jsonListener, 0, len(f.Accept.Listeners))
+	for _, l := range f.Accept.Listeners {
+		r := jsonListener{
+			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, Inode: l.Inode, Closed: l.Closed,
+			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
+			Processes: l.Processes, Workers: len(l.Workers) + l.GoneWorkers,
+			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax,
+			Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
+			Threads: workerRecords(f, l, total),
+		}
+		if f.MeasuredAt(l, model.SignalAccept) && f.MeasuredAt(l, model.SignalWake) {
+			r.Empty, r.EmptyCPU = &l.EmptyWakeupsTotal, known(model.EmptyCPUSeconds(&l.Listener))
+		}
+		if !total {
+			r.PerAccept = known(l.WakeupsPerAccept)
+		} else if f.MeasuredAt(l, model.SignalWake) {
+			r.PerAccept = known(model.TotalWakeupsPerAccept(&l.Listener))
+		}
+		if !total {
+			r.AcceptsPerS, r.CompletionsPerS = known(l.AcceptsPerS), known(l.CompletionsPerS)
+			r.WakeupsPerS, r.EAGAINPerS = known(l.WakeupsPerS), known(l.EAGAINPerS)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func counterRecord(f *model.Frame, l *model.Listener, c *sample.Counters) (r jsonCounters) {
+	accept, wake := f.MeasuredAt(l, model.SignalAccept), f.MeasuredAt(l, model.SignalWake)
+	if accept {
+		r.Accepts, r.EAGAINs, r.Drains = &c.AcceptsTotal, &c.AcceptEAGAINTotal, &c.DrainEAGAINTotal
+	}
+	if wake {
+		r.Wakeups = &c.WakeupsTotal
+	}
+	if accept && wake {
+		r.Wasted = &c.WastedWakeupsTotal
+	}
+	return r
+}
+
+func workerRecords(f *model.Frame, l *model.Listener, total bool) []jsonWorker {
+	out := make([]jsonWorker, 0, len(l.Threads))
+	for i := range l.Threads {
+		w := &l.Threads[i]
+		r := jsonWorker{
+			PID: w.PID, TID: w.TID, Comm: w.Comm, Wait: w.Wait, Ended: w.Ended,
+			jsonCounters: counterRecord(f, l, &w.Counters), Share: known(w.Share),
+		}
+		if !total {
+			r.RunRatio, r.WaitRatio = known(w.RunRatio), known(w.WaitRatio)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func findingRecord(f *diagnose.Finding, at *model.Frame) jsonFinding {
+	r := jsonFinding{
+		jsonStamp: stamp("finding", at.Wall, at.Sample.MonoNS),
+		ID:        f.ID, State: f.State, Severity: f.Severity.String(),
+		Subject: f.Subject, Evidence: f.Evidence, Cause: f.Cause, Remedy: f.Remedy, Verify: f.Verify, Outcome: f.Outcome,
+		Inode: f.Inode, Values: f.Values, Since: clock(f.Since),
+	}
+	if f.State == diagnose.Cleared {
+		r.Until = clock(f.Until)
+	}
+	return r
+}
