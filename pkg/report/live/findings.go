@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"strconv"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// line is a drawn line: a mark in the first columns and the text after it.
+type line struct {
+	mark   string
+	text   string
+	st     Style
+	indent int
+}
+
+// indent is where the text of a finding and its remedy begins.
+const indent = 3
+
+func (l line) draw(g *Grid, y int) {
+	g.put(0, y, l.mark, l.st, g.W)
+	g.put(l.indent, y, clip(l.text, g.W-l.indent), l.st, g.W)
+}
+
+// mark is how a severity looks without colour.
+func mark(s diagnose.Severity) (string, Style) {
+	if s == diagnose.Crit {
+		return "!!", Crit
+	}
+	return " !", Warn
+}
+
+// shown are the findings of the opened listener, or all of them.
+func (v *View) shown() []diagnose.Finding {
+	if v.opened() == nil {
+		return v.Active
+	}
+	var out []diagnose.Finding
+	for _, f := range v.Active {
+		if f.Inode == v.UI.Opened {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// findingLines is at most n lines: each finding's first, then the rest of the
+// sentences, then the remedies, as far as there is room.
+func (v *View) findingLines(w, n int) []line {
+	if n < 1 {
+		return nil
+	}
+	findings := v.shown()
+	if len(findings) == 0 {
+		text, st := v.calm()
+		if v.opened() != nil && len(v.Active) > 0 {
+			text, st = "no finding about this listener", Dim
+		}
+		return v.paragraph(line{text: text, st: st, indent: indent}, w, n)
+	}
+	more := 0
+	if len(findings) > n {
+		more = len(findings) - n + 1
+		findings = findings[:n-1]
+	}
+	room := n - len(findings) - min(more, 1)
+	sentences := make([][]line, len(findings))
+	remedies := make([][]line, len(findings))
+	for i := range findings {
+		f := &findings[i]
+		m, st := mark(f.Severity)
+		sentences[i] = v.paragraph(line{mark: m, text: safe(f.Sentence()), st: st, indent: indent}, w, 1+room)
+		room -= len(sentences[i]) - 1
+	}
+	for i := range findings {
+		if f := &findings[i]; f.Remedy != "" && room > 0 {
+			remedies[i] = v.paragraph(line{text: "remedy: " + safe(f.Remedy), indent: indent}, w, room)
+			room -= len(remedies[i])
+		}
+	}
+	var out []line
+	for i := range findings {
+		out = append(append(out, sentences[i]...), remedies[i]...)
+	}
+	if more > 0 {
+		out = append(out, line{text: "and " + plural(more, "more finding"), st: Warn, indent: indent})
+	}
+	return out
+}
+
+// paragraph wraps l into at most n lines; what is too long ends in an ellipsis.
+func (v *View) paragraph(l line, w, n int) []line {
+	text := wrap(l.text, w-l.indent)
+	var out []line
+	for i, t := range text {
+		if i == n {
+			last := &out[n-1]
+			last.text = clip(last.text+" "+t, w-l.indent)
+			if width(last.text) < w-l.indent && i < len(text) {
+				last.text = head(last.text, w-l.indent-1) + "…"
+			}
+			break
+		}
+		out = append(out, line{mark: l.mark, text: t, st: l.st, indent: l.indent})
+		l.mark = ""
+	}
+	return out
+}
+
+// calm says what was looked at where nothing was found, and claims no more
+// than could be seen.
+func (v *View) calm() (string, Style) {
+	f := v.Frame
+	if f == nil || f.Interval == 0 {
+		return "measuring…", Dim
+	}
+	if f.Accept == nil {
+		return "nothing can be said: connections are not measured", Warn
+	}
+	for _, name := range []string{signalAccept, signalWake} {
+		if s := v.unavailable(name); s != nil {
+			return "no verdict: " + name + " is not measured: " + reason(s), Warn
+		}
+	}
+	open := 0
+	var sum sample.Listener
+	for _, l := range f.Accept.Listeners {
+		if !l.Closed {
+			open++
+		}
+		sum.Counters.Add(l.Counters)
+		sum.CompletionsTotal += l.CompletionsTotal
+	}
+	lost := ""
+	if f.Cost.LostTotal > 0 {
+		lost = "; " + itoa(f.Cost.LostTotal) + " events lost"
+	}
+	if sum.AcceptsTotal == 0 && sum.CompletionsTotal == 0 {
+		return "no new connections seen; start your load" + lost, Dim
+	}
+	factorText := model.TotalWakeupsPerAccept(&sum)
+	if v.QuietFrom > 0 { // the totals still hold the herd that is gone
+		factorText = f.Accept.WakeupsPerS / f.Accept.AcceptsPerS
+	}
+	text := "no finding in " + span(max(f.Elapsed-v.QuietFrom, 0)) + ": " + plural(open, "listener")
+	if s := factor(factorText); s != none {
+		text += ", " + s + " wake-ups per connection"
+	} else {
+		text += ", no new connections now"
+	}
+	return text + lost, Normal
+}
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// drawEvents draws the newest of the last events, n lines with the title.
+func (v *View) drawEvents(g *Grid, y, n int) {
+	if n < 2 {
+		return
+	}
+	drawTitle(g, y, "EVENTS", "")
+	events := v.Events[max(len(v.Events)-(n-1), 0):]
+	for i, e := range events {
+		who := safe(e.Listener)
+		if who == "" {
+			who = "inode " + itoa(e.Inode)
+		}
+		if p := safe(e.Program); p != "" && p != "?" {
+			who += " " + p
+		}
+		kind, what := eventText(&e)
+		x := g.put(0, y+1+i, e.Wall.Format("15:04:05.000"), Dim, g.W) + 2
+		g.put(x, y+1+i, kind, Normal, g.W)
+		x += 8
+		g.put(x, y+1+i, clip(who+what, g.W-x), Normal, g.W)
+	}
+}
+
+func eventText(e *model.Event) (kind, what string) {
+	switch e.Kind {
+	case sample.EventHerdBurst:
+		return "herd", ": " + itoa(uint64(e.Woken)) + " woken for 1 connection, accept queue " + itoa(uint64(e.AcceptQueueLen))
+	case sample.EventListenerOpened:
+		return "opened", ""
+	case sample.EventListenerClosed:
+		return "closed", ""
+	}
+	return clip(safe(e.Kind), 7), ""
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// estimate is a share of one core that is extrapolated.
+func estimate(v float64) string {
+	s := percentFine(v)
+	if s == none || v == 0 || v < leastPercent {
+		return s
+	}
+	return "~" + s
+}
+
+// closedMark follows the name of a listener that is no more.
+const closedMark = " closed"
+
+func listenerName(l *model.Listener) string {
+	if l.Closed {
+		return safe(l.Name) + closedMark
+	}
+	return safe(l.Name)
+}
+
+// cutListener keeps the mark, and of the name its end.
+func cutListener(s string, w int) string {
+	if name, ok := strings.CutSuffix(s, closedMark); ok && w > len(closedMark)+4 {
+		return clipMiddle(name, w-len(closedMark)) + closedMark
+	}
+	return clipMiddle(s, w)
+}
+
+func waitName(wait string) string {
+	if wait == sample.WaitUnknown || wait == "" {
+		return none
+	}
+	return safe(wait)
+}
+
+// covered is a ratio over l's interval: unknown where l has none, as in the
+// first frame, whose deltas reach back before the trace.
+func covered(l *model.Listener, ratio float64) float64 {
+	if l.Interval == 0 {
+		return model.Unknown()
+	}
+	return ratio
+}
+
+// emptyCPU is unknown where empty wake-ups were seen and none could be timed.
+func emptyCPU(l *model.Listener) float64 {
+	if l.Delta.EmptyWakeupsTotal > 0 && l.Delta.EmptyBurstsTotal == 0 {
+		return model.Unknown()
+	}
+	return l.EmptyCPU
+}
+
+type listenerColumn = column[*model.Listener]
+
+// number makes a column of one rate or ratio.
+func number[T any](title string, keep, min int, of func(T) float64, form func(float64) string) column[T] {
+	return column[T]{title: title, keep: keep, min: min, num: of, text: func(r T) string { return form(of(r)) }}
+}
+
+// whole is form for what is a count already.
+func whole(v float64) string { return strconv.FormatFloat(v, 'f', 0, 64) }
+
+// listenerColumns are those of the herd panel. What the header says is not
+// measured is "?", which is not "-".
+func (v *View) listenerColumns() []listenerColumn {
+	type l = *model.Listener
+	accept := func(form func(float64) string) func(float64) string {
+		return func(x float64) string { return v.measured(signalAccept, form(x)) }
+	}
+	wake := func(form func(float64) string) func(float64) string {
+		return func(x float64) string { return v.measured(signalWake, form(x)) }
+	}
+	return []listenerColumn{
+		{title: "LISTENER", keep: 10, min: 14, max: 48, text: listenerName, cut: cutListener},
+		{title: "PROGRAM", keep: 6, min: 8, max: 20, text: func(r l) string { return safe(r.Program) }},
+		number("TASKS", 3, 5, func(r l) float64 { return float64(len(r.Threads)) }, whole),
+		number("SOCK", 2, 4, func(r l) float64 { return float64(r.Sockets) }, whole),
+		{title: "WAIT", keep: 1, min: 15, max: 15, text: func(r l) string { return waitName(r.Wait) }},
+		number("CONN/s", 7, 6, func(r l) float64 { return r.AcceptsPerS }, accept(count)),
+		number("WAKE/s", 8, 6, func(r l) float64 { return r.WakeupsPerS }, wake(count)),
+		number("W/C", 9, 5, func(r l) float64 { return covered(r, r.WakeupsPerAccept) }, wake(factor)),
+		number("EAGAIN", 4, 6, func(r l) float64 { return covered(r, r.EAGAINRatio) }, accept(percent)),
+		number("CORE", 5, 5, emptyCPU, wake(estimate)),
+	}
+}
+
+// threadColumns are those of an opened listener.
+func (v *View) threadColumns() []column[*model.Worker] {
+	type w = *model.Worker
+	accept := func(x float64) string { return v.measured(signalAccept, count(x)) }
+	wake := func(x float64) string { return v.measured(signalWake, count(x)) }
+	return []column[*model.Worker]{
+		number("PID", 5, 7, func(r w) float64 { return float64(r.PID) }, whole),
+		number("TID", 11, 7, func(r w) float64 { return float64(r.TID) }, whole),
+		{title: "COMM", keep: 10, min: 8, max: 16, text: func(r w) string { return safe(r.Comm) }},
+		{title: "WAIT", keep: 4, min: 15, max: 15, text: func(r w) string { return waitName(r.Wait) }},
+		number("WAKE/s", 9, 6, func(r w) float64 { return r.WakeupsPerS }, wake),
+		number("ACCEPT/s", 8, 8, func(r w) float64 { return r.AcceptsPerS }, accept),
+		number("EAGAIN/s", 3, 8, func(r w) float64 { return r.EAGAINPerS }, accept),
+		number("W/C", 7, 5, func(r w) float64 { return r.WakeupsPerAccept }, func(x float64) string { return v.measured(signalWake, factor(x)) }),
+		number("SHARE", 6, 5, func(r w) float64 { return r.Share }, percentFine),
+		number("RUN%", 2, 5, func(r w) float64 { return r.RunRatio }, percentFine),
+		number("WAIT%", 1, 5, func(r w) float64 { return r.WaitRatio }, percentFine),
+	}
+}
+
+// listeners are the rows of the herd panel.
+func (v *View) listeners() []*model.Listener {
+	if v.Frame == nil || v.Frame.Accept == nil {
+		return nil
+	}
+	return v.Frame.Accept.Listeners
+}
+
+// opened is the listener whose threads are shown, or nil.
+func (v *View) opened() *model.Listener {
+	if v.UI.Opened == 0 {
+		return nil
+	}
+	for _, l := range v.listeners() {
+		if l.Inode == v.UI.Opened {
+			return l
+		}
+	}
+	return nil
+}
+
+func (v *View) listenerTable() *table[*model.Listener] {
+	worst := make(map[uint64]diagnose.Severity)
+	for _, f := range v.Active {
+		worst[f.Inode] = max(worst[f.Inode], f.Severity)
+	}
+	return &table[*model.Listener]{
+		cols:  v.listenerColumns(),
+		rows:  v.listeners(),
+		id:    func(l *model.Listener) uint64 { return l.Inode },
+		place: v.UI.List,
+		mark: func(l *model.Listener) (string, Style) {
+			if s := worst[l.Inode]; s > 0 {
+				return mark(s)
+			}
+			if l.Closed {
+				return "", Dim
+			}
+			return "", Normal
+		},
+	}
+}
+
+func (v *View) threadTable(l *model.Listener) *table[*model.Worker] {
+	rows := make([]*model.Worker, len(l.Threads))
+	for i := range l.Threads {
+		w := l.Threads[i]
+		w.WakeupsPerAccept = covered(l, w.WakeupsPerAccept)
+		rows[i] = &w
+	}
+	return &table[*model.Worker]{
+		cols:  v.threadColumns(),
+		rows:  rows,
+		id:    func(w *model.Worker) uint64 { return uint64(w.TID) },
+		place: v.UI.Threads,
+		mark:  func(*model.Worker) (string, Style) { return "", Normal },
+	}
+}
+
+// facts are the lines over the threads of an opened listener.
+func facts(l *model.Listener) []string {
+	sockets := plural(l.Sockets, "socket")
+	if l.ReusePort {
+		sockets += " (SO_REUSEPORT)"
+	}
+	return []string{
+		"accept queue " + itoa(uint64(l.AcceptQueueLen)) + "/" + itoa(uint64(l.AcceptQueueMax)) + "  " + sockets +
+			"  inode " + itoa(l.Inode) + "  netns " + itoa(uint64(l.NetNS)),
+		waiters(l),
+	}
+}
+
+// waiters counts the ways in which the threads wait: "34 x select, 2 x epoll".
+func waiters(l *model.Listener) string {
+	n := make(map[string]int)
+	for i := range l.Threads {
+		n[l.Threads[i].Wait]++
+	}
+	var kinds []string
+	for k := range n {
+		kinds = append(kinds, k)
+	}
+	slices.SortFunc(kinds, func(a, b string) int {
+		if n[a] != n[b] {
+			return n[b] - n[a]
+		}
+		return strings.Compare(a, b)
+	})
+	var out []string
+	for _, k := range kinds {
+		name := safe(k)
+		if waitName(k) == none {
+			name = sample.WaitUnknown
+		}
+		out = append(out, strconv.Itoa(n[k])+" x "+name)
+	}
+	if len(out) == 0 {
+		return "no thread seen yet"
+	}
+	return "they wait in: " + strings.Join(out, ", ")
+}
+
+// panelWant is the number of lines that the panel would like.
+func (v *View) panelWant() int {
+	if l := v.opened(); l != nil {
+		return 2 + len(facts(l)) + max(len(l.Threads), 1)
+	}
+	return 2 + max(len(v.listeners()), 1)
+}
+
+// drawPanel draws the herd panel, or the opened listener, on n lines.
+func (v *View) drawPanel(g *Grid, y, n int) {
+	if n < 1 {
+		return
+	}
+	if l := v.opened(); l != nil {
+		v.drawOpened(g, l, y, n)
+		return
+	}
+	if v.Frame == nil || v.Frame.Interval == 0 && len(v.listeners()) == 0 && v.Frame.Accept != nil {
+		drawTitle(g, y, "HERD", "")
+		g.put(tableLeft, y+1, "measuring…", Dim, g.W)
+		return
+	}
+	if v.Frame.Accept == nil {
+		drawTitle(g, y, "HERD", "")
+		why := "the tracer did not collect it"
+		if s := v.unavailable(signalAccept); s != nil {
+			why = reason(s)
+		}
+		for i, t := range wrap("not measured: "+why, g.W-tableLeft) {
+			if i < n-1 {
+				g.put(tableLeft, y+1+i, t, Warn, g.W)
+			}
+		}
+		return
+	}
+	name := "HERD  wake-ups per connection"
+	if v.Frame.Accept.Accuracy == sample.Approximate {
+		name += " (approximate)"
+	}
+	t := v.listenerTable()
+	drawTitle(g, y, name, placeText(t, n-2))
+	if len(t.rows) == 0 {
+		g.put(tableLeft, y+1, "no listening socket seen yet", Dim, g.W)
+		return
+	}
+	t.draw(g, y+1, n-1)
+}
+
+func (v *View) drawOpened(g *Grid, l *model.Listener, y, n int) {
+	t := v.threadTable(l)
+	name := "LISTENER " + listenerName(l)
+	if p := safe(l.Program); p != "?" {
+		name += "  " + p
+	}
+	about := facts(l)
+	drawTitle(g, y, name, placeText(t, n-2-len(about)))
+	for i, f := range about {
+		if i < n-1 {
+			g.put(tableLeft, y+1+i, clip(f, g.W-tableLeft), Normal, g.W)
+		}
+	}
+	if y, n = y+1+len(about), n-1-len(about); n > 0 {
+		t.draw(g, y, n)
+	}
+}
+
+// placeText says how the rows of t are sorted and which of them n lines show.
+func placeText[T any](t *table[T], n int) string {
+	out := ""
+	if s := t.place.Sort; s > 0 && s <= len(t.cols) {
+		out = "sort " + t.cols[s-1].title
+	}
+	if t.place.Reverse {
+		out = strings.TrimSpace(out + " reversed")
+	}
+	i := indexOf(sorted(t.cols, t.rows, t.place), t.id, t.place)
+	if from, to := window(i, len(t.rows), n); to-from < len(t.rows) && to > from {
+		if out != "" {
+			out += "  "
+		}
+		out += strconv.Itoa(from+1) + "-" + strconv.Itoa(to) + " of " + strconv.Itoa(len(t.rows))
+	}
+	return out
+}
+
+// drawTitle rules a line and sets a name at its left and a note at its right.
+func drawTitle(g *Grid, y int, name, note string) {
+	g.put(0, y, strings.Repeat("─", g.W), Head, g.W)
+	if note != "" {
+		note = " " + note + " "
+		g.put(g.W-1-width(note), y, note, Head, g.W)
+	}
+	g.put(1, y, clip(" "+name, g.W-4-width(note))+" ", Head, g.W-3-width(note))
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/clipperhouse/displaywidth"
+
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update rewrites it); got:\n%s", path, got)
+	}
+}
+
+func with(v View, change func(*View)) View {
+	change(&v)
+	return v
+}
+
+func notMeasured() View {
+	v := herdView()
+	v.Active, v.Events = nil, nil
+	v.Header.Signals[0] = sample.Signal{Name: "accept", Accuracy: sample.Unavailable, Rejected: []sample.Rejection{
+		{Variant: "fexit", Error: "operation not permitted\x1b[2J"}, {Variant: "syscall", Error: "tracefs is not mounted"}}}
+	v.Frame.Accept = nil
+	return v
+}
+
+func noWake() View {
+	v := healthyView()
+	v.Header.Signals[1] = sample.Signal{Name: "wake", Accuracy: sample.Unavailable, Note: "sched_waking cannot be attached"}
+	return v
+}
+
+func lost() View {
+	v := healthyView()
+	v.Frame.Cost.LostTotal, v.Frame.Cost.LostDelta = 1204, 7
+	return v
+}
+
+func TestGolden(t *testing.T) {
+	quiet := view(3, sshd)
+	first := herdView()
+	first.Frame = model.NewBuilder(first.Header).Build(&sample.Sample{Accept: &sample.Accept{Listeners: []sample.Listener{gunicorn.at(1), sshd.at(1)}}})
+	first.Active, first.Events, first.Clock = nil, nil, 0
+	tests := []struct {
+		name string
+		v    View
+		w, h int
+	}{
+		{"herd-80x24", herdView(), 80, 24},
+		{"herd-120x40", herdView(), 120, 40},
+		{"herd-160x50", herdView(), 160, 50},
+		{"herd-60x15", herdView(), 60, 15},
+		{"herd-20x10", herdView(), 20, 10},
+		{"herd-ascii-80x24", with(herdView(), func(v *View) { v.UI.ASCII = true }), 80, 24},
+		{"herd-closed-100x30", with(herdView(), func(v *View) { v.UI.List = Place{Selected: old.inode, Sort: 8, Reverse: true} }), 100, 30},
+		{"threads-80x24", with(herdView(), func(v *View) { v.UI.Opened = gunicorn.inode }), 80, 24},
+		{"threads-120x40", with(herdView(), func(v *View) { v.UI.Opened = gunicorn.inode; v.UI.Threads = Place{Selected: 21880, Sort: 2} }), 120, 40},
+		{"before-80x24", View{Header: header()}, 80, 24},
+		{"first-80x24", first, 80, 24},
+		{"quiet-80x24", quiet, 80, 24},
+		{"no-listener-80x24", view(3), 80, 24},
+		{"healthy-80x24", healthyView(), 80, 24},
+		{"cleared-80x24", with(healthyView(), func(v *View) { v.QuietFrom = 30e9 }), 80, 24},
+		{"lost-80x24", lost(), 80, 24},
+		{"paused-80x24", with(herdView(), func(v *View) { v.UI.Paused = true; v.Clock += 5e9; v.Message = "end of recording" }), 80, 24},
+		{"not-measured-80x24", notMeasured(), 80, 24},
+		{"no-wake-80x24", noWake(), 80, 24},
+		{"help-80x24", with(herdView(), func(v *View) { v.UI.Help = true }), 80, 24},
+		{"many-80x24", manyView(200), 80, 24},
+		{"many-120x40", with(manyView(200), func(v *View) { v.UI.List.Selected = 100 }), 120, 40},
+		{"hostile-80x24", hostileView(), 80, 24},
+		{"hostile-160x50", hostileView(), 160, 50},
+		{"hostile-ascii-120x40", with(hostileView(), func(v *View) { v.UI.ASCII = true }), 120, 40},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := Render(tt.v, tt.w, tt.h)
+			checkGrid(t, g, tt.w, tt.h)
+			golden(t, tt.name+".txt", g.Text())
+		})
+	}
+	golden(t, "herd-80x24.styles", Render(herdView(), 80, 24).Styles())
+	golden(t, "lost-80x24.styles", Render(lost(), 80, 24).Styles())
+}
+
+// checkGrid asserts what a terminal relies on.
+func checkGrid(t *testing.T, g Grid, w, h int) {
+	t.Helper()
+	if g.W != w || g.H != h {
+		t.Fatalf("grid is %dx%d, want %dx%d", g.W, g.H, w, h)
+	}
+	for y := range h {
+		n := 0
+		for x := range w {
+			c := g.Cell(x, y)
+			n += displaywidth.String(c.Text)
+			if model.Printable(c.Text) != c.Text {
+				t.Errorf("cell %d,%d is %q", x, y, c.Text)
+			}
+			if g.ascii && c.Text != "" && (c.Text < " " || c.Text > "~") {
+				t.Errorf("cell %d,%d is %q, which is not ASCII", x, y, c.Text)
+			}
+		}
+		if n != w {
+			t.Errorf("line %d is %d columns wide, want %d", y, n, w)
+		}
+	}
+}
+
+func TestEverySize(t *testing.T) {
+	views := []View{herdView(), hostileView(), notMeasured(), {}, healthyView(),
+		with(herdView(), func(v *View) { v.UI.Opened = gunicorn.inode }), with(herdView(), func(v *View) { v.UI.Help = true })}
+	for _, v := range views {
+		for w := range 45 {
+			for h := range 20 {
+				if w > 0 && h > 0 {
+					checkGrid(t, Render(v, w, h), w, h)
+				}
+			}
+		}
+	}
+	for _, size := range [][2]int{{0, 0}, {-1, 5}, {5, -1}, {1 << 30, 1 << 30}, {1, 1 << 30}} {
+		Render(herdView(), size[0], size[1])
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	f.Add("0.0.0.0", "nginx", "it hurts", 80, 24, false, uint8(0))
+	f.Add("日本\x1b[2J", "a\u0301\u200d👩", "語語語語語", 19, 7, true, uint8(3))
+	f.Fuzz(func(t *testing.T, addr, program, sentence string, w, h int, ascii bool, action uint8) {
+		w, h = 1+abs(w)%200, 1+abs(h)%80
+		v := view(5, server{inode: 1, addr: addr, program: program, wait: program, workers: 3, accepts: 1, wakes: 9}, gunicorn)
+		v.Active = herdView().Active
+		v.Active[0].Evidence, v.Active[1].Remedy, v.Message, v.UI.ASCII = sentence, sentence, sentence, ascii
+		for range action % 32 {
+			v.UI = v.UI.Press(Action(action%uint8(ToggleHelp+1)), v, w, h)
+		}
+		checkGrid(t, Render(v, w, h), w, h)
+	})
+}
+
+func abs(n int) int { return max(n, -max(n, -1<<62)) }
+
+func TestSentences(t *testing.T) {
+	tests := []struct {
+		name, want string
+		v          View
+	}{
+		{"no frame", "measuring…", View{}},
+		{"healthy", "no finding in 42 s: 3 listeners, 1.0 wake-ups per connection", healthyView()},
+		{"quiet", "no new connections seen; start your load", view(3, sshd)},
+		{"not measured", "nothing can be said: connections are not measured", notMeasured()},
+		{"no wake", "no verdict: wake is not measured: sched_waking cannot be attached", noWake()},
+		{"lost", "no finding in 42 s: 3 listeners, 1.0 wake-ups per connection; 1204 events lost", lost()},
+	}
+	for _, tt := range tests {
+		if got, _ := tt.v.calm(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

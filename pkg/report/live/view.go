@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package live is the top-like screen: Render draws a View as a Grid, without a
+// terminal or a clock; UI.Press is what a key does; Screen is the report.Sink
+// that joins the two to a terminal.
+package live
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// View is everything that a screen shows.
+type View struct {
+	Header *sample.Header // nil before Begin
+	Frame  *model.Frame   // nil before the first tick
+	Active []diagnose.Finding
+	Events []model.Event // the last ones, oldest first
+	// Clock is the time since the first Sample; it runs on while the data is paused.
+	Clock time.Duration
+	// QuietFrom is when, on Clock, the last Finding cleared; 0 where none was raised.
+	QuietFrom time.Duration
+	Message   string // for the bottom line
+	UI        UI
+}
+
+// UI is what the user chose. The zero UI is how the screen opens.
+type UI struct {
+	List    Place  // in the listeners
+	Threads Place  // in the threads of the opened listener
+	Opened  uint64 // inode of the listener that is opened; 0: none
+	Paused  bool
+	Help    bool
+	ASCII   bool
+}
+
+// Place is where the user is in a table.
+type Place struct {
+	// Selected is the inode or tid of the selected row; 0 or one that is gone:
+	// the first row, whichever it is.
+	Selected uint64
+	Sort     int // 0: as the model ordered it; n: by column n
+	Reverse  bool
+}
+
+// Render draws v on w columns and h lines. Any size will do.
+func Render(v View, w, h int) Grid {
+	g := newGrid(w, h, v.UI.ASCII)
+	if g.W == 0 || g.H == 0 {
+		return g
+	}
+	p := v.plan(g.W, g.H)
+	v.drawHeader(&g)
+	if p.totals {
+		v.drawTotals(&g, 1)
+	}
+	y := p.top
+	if v.UI.Help {
+		drawHelp(&g, y, p.body)
+	} else {
+		for i, l := range v.findingLines(g.W, p.findings) {
+			l.draw(&g, y+i)
+		}
+		y += p.findings
+		v.drawPanel(&g, y, p.panel)
+		v.drawEvents(&g, y+p.panel, p.events)
+	}
+	if p.keys {
+		v.drawKeys(&g, g.H-1)
+	}
+	return g
+}
+
+// plan is how many lines each part of the screen gets.
+type plan struct {
+	totals, keys            bool
+	top, body               int // first line and number of lines between totals and keys
+	findings, panel, events int
+}
+
+func (v *View) plan(w, h int) plan {
+	p := plan{totals: h >= 5, keys: h >= 3, top: 1}
+	if p.totals {
+		p.top++
+	}
+	p.body = h - p.top
+	if p.keys {
+		p.body--
+	}
+	wantEvents := 0
+	if n := len(v.Events); n > 0 && v.opened() == nil {
+		wantEvents = 1 + min(n, 6)
+	}
+	switch {
+	case p.body >= 24:
+		p.events = wantEvents
+	case p.body >= 14:
+		p.events = min(wantEvents, 3)
+	}
+	rest := p.body - p.events
+	wantPanel := v.panelWant()
+	p.findings = min(len(v.findingLines(w, 1<<10)), max(rest-min(wantPanel, max(5, rest/2)), min(1, rest)))
+	p.panel = min(wantPanel, rest-p.findings)
+	p.events = min(wantEvents, p.body-p.findings-p.panel)
+	return p
+}
+
+// part is a piece of the header line.
+type part struct {
+	text string
+	keep int // lower is dropped first where the line is narrow
+	st   Style
+}
+
+// header is what is traced, for how long, at what cost.
+func (v *View) header(w int) []part {
+	parts := []part{{"herdtrace", 5, Head}}
+	add := func(keep int, st Style, text string) { parts = append(parts, part{text, keep, st}) }
+	if h := v.Header; h != nil {
+		add(6, Normal, clip(safe(h.Host), 24))
+		add(3, Normal, "Linux "+clip(kernel(h.Kernel, w), 40))
+		add(2, Normal, strconv.Itoa(h.CPUs)+" CPU")
+		add(1, Normal, "every "+every(h.IntervalNS))
+	}
+	if f := v.Frame; f != nil {
+		add(8, Normal, clock(max(v.Clock, f.Elapsed)))
+		if cost := f.Cost.UserRatio + f.Cost.BPFRatio; model.Known(cost) {
+			add(4, Normal, "cost "+percentFine(cost)+" core")
+		}
+		if lost := "lost " + itoa(f.Cost.LostTotal); f.Cost.LostTotal == 0 {
+			add(0, Normal, lost)
+		} else {
+			add(9, Warn, lost)
+		}
+	}
+	if v.UI.Paused {
+		add(10, Warn, "PAUSED")
+	}
+	return parts
+}
+
+// drawHeader draws the first line, all of it in alarm where events are lost now.
+func (v *View) drawHeader(g *Grid) {
+	parts := v.header(g.W)
+	total := func(gap int) int {
+		n := -gap
+		for _, p := range parts {
+			n += width(p.text) + gap
+		}
+		return n
+	}
+	for total(2) > g.W && len(parts) > 1 {
+		drop := 0
+		for i, p := range parts {
+			if p.keep < parts[drop].keep {
+				drop = i
+			}
+		}
+		parts = slices.Delete(parts, drop, drop+1)
+	}
+	gap := 2
+	if total(3) <= g.W {
+		gap = 3
+	}
+	x := 0
+	for _, p := range parts {
+		x = g.put(x, 0, p.text, p.st, g.W) + gap
+	}
+	if v.Frame != nil && v.Frame.Cost.LostDelta > 0 {
+		g.paint(0, Crit)
+	}
+}
+
+// kernel is the release, without the distribution's suffix where it is narrow.
+func kernel(release string, w int) string {
+	release = safe(release)
+	if w < 100 {
+		for i, r := range release {
+			if r == '-' && i > 0 {
+				return release[:i]
+			}
+		}
+	}
+	return release
+}
+
+// drawTotals draws the sums over all listeners.
+func (v *View) drawTotals(g *Grid, y int) {
+	f := v.Frame
+	switch {
+	case f == nil || f.Interval == 0:
+		g.put(0, y, "measuring…", Dim, g.W)
+		return
+	case f.Accept == nil:
+		g.put(0, y, "not measured", Warn, g.W)
+		return
+	}
+	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
+	wake := func(x float64) string { return v.measured(signalWake, perSecond(x)) }
+	x := 0
+	for _, s := range []string{
+		"conn " + perSecond(f.Accept.ConnsPerS),
+		"wake-ups " + wake(f.Accept.WakeupsPerS),
+		"EAGAIN " + accept(f.Accept.EAGAINPerS),
+		"wasted " + wake(f.Accept.WastedPerS),
+		"spent on nothing " + v.measured(signalWake, estimate(f.Accept.EmptyCPU)) + " core",
+	} {
+		if x > 0 {
+			x += 2
+		}
+		if x+width(s) > g.W {
+			break
+		}
+		x = g.put(x, y, s, Normal, g.W)
+	}
+}
+
+// The signals that the panel needs, as the header names them.
+const (
+	signalAccept = "accept"
+	signalWake   = "wake"
+)
+
+// unavailable returns the signal of that name if this kernel refused it.
+func (v *View) unavailable(name string) *sample.Signal {
+	if v.Header == nil {
+		return nil
+	}
+	for i := range v.Header.Signals {
+		if s := &v.Header.Signals[i]; s.Name == name && s.Accuracy == sample.Unavailable {
+			return s
+		}
+	}
+	return nil
+}
+
+// measured is s, or "?" where the signal behind it has no probe.
+func (v *View) measured(signal, s string) string {
+	if signal != "" && v.unavailable(signal) != nil {
+		return "?"
+	}
+	return s
+}
+
+// reason says why a signal is unavailable, in the kernel's words.
+func reason(s *sample.Signal) string {
+	out := ""
+	for _, r := range s.Rejected {
+		if out != "" {
+			out += "; "
+		}
+		out += r.Variant + ": " + r.Error
+	}
+	switch {
+	case out != "":
+	case s.Note != "":
+		out = s.Note
+	default:
+		out = "this kernel offers no variant of the " + s.Name + " signal"
+	}
+	return safe(out)
+}
