@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+const (
+	// endedKept is how many ended workers a listener keeps one by one.
+	endedKept = 256
+	// closedKept is how many closed listeners are kept, the busiest ones.
+	closedKept = 256
+	// holdersEvery is how often the holders of all sockets are looked up again
+	// without a reason.
+	holdersEvery = 10 * time.Second
+	// holdersGap is the least time between two look-ups with a reason.
+	holdersGap = 500 * time.Millisecond
+)
+
+// acceptReader turns the accept signal's maps into sample.Accept.
+type acceptReader struct {
+	opts                        *Options
+	listeners, workers, retired *ebpf.Map
+	itListeners, itWorkers      *link.Iter
+	itHolders                   *link.Iter
+	byInode                     map[uint64]*listenerState
+	holders                     *holders
+	procs                       *procCache
+	events                      []sample.Event
+	orphans                     map[uint64]int // looks at workers without a listener, by its inode
+	looked                      time.Time      // between ticks, last
+	lookCost                    time.Duration
+	seeded                      bool // the listeners that were there at attach are known
+	byState                     bool // Ready is counted for a port, not a socket
+}
+
+type listenerState struct {
+	raw         bpf.AcceptListener
+	closed      bool
+	workers     map[uint32]*workerState
+	overflow    sample.Counters
+	gone        sample.Counters
+	goneWorkers int
+	queued      uint64
+	stalled     uint64
+	peeks       int    // looks at its workers between ticks
+	completions uint64 // the most that was ever seen
+	old         bool   // it was there at attach: so may be what waits in its queue
+}
+
+type workerState struct {
+	raw     bpf.AcceptWorker
+	idle    bool // it waits, and no program has seen it yet
+	ended   bool
+	member  bool // it was found to belong to the listener
+	wait    string
+	waitAt  time.Time // when wait was found out
+	program string
+}
+
+func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
+	r = &acceptReader{
+		opts:      o,
+		listeners: k.maps.Maps["listeners"],
+		workers:   k.maps.Maps["workers"],
+		retired:   k.maps.Maps["retired"],
+		byInode:   make(map[uint64]*listenerState),
+		procs:     newProcCache(),
+		byState:   k.byState,
+	}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	if r.itListeners, err = k.iterator("dump_listeners", r.listeners); err != nil {
+		return r, err
+	}
+	if r.itWorkers, err = k.iterator("dump_workers", r.workers); err != nil {
+		return r, err
+	}
+	if r.itHolders, err = k.iterator("dump_holders", nil); err != nil {
+		return r, err
+	}
+	r.holders = newHolders(r.itHolders, o.PIDs)
+	return r, r.holders.refresh()
+}
+
+// Close detaches the iterators.
+func (r *acceptReader) Close() {
+	for _, it := range []*link.Iter{r.itListeners, r.itWorkers, r.itHolders} {
+		if it != nil {
+			it.Close()
+		}
+	}
+}
+
+// readIter runs it once and returns its records, which alias one buffer.
+func readIter[T any](it *link.Iter) ([]T, error) {
+	f, err := it.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	if len(b)%size != 0 {
+		return nil, fmt.Errorf("got %d bytes, no multiple of %d", len(b), size)
+	}
+	out := make([]T, len(b)/size)
+	if len(out) > 0 {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), len(b)), b)
+	}
+	return out, nil
+}
+
+// read makes the signal's part of a Sample, and the events since the last one.
+func (r *acceptReader) read() (*sample.Accept, []sample.Event, error) {
+	// Workers before listeners: so no accept is shown whose completion is not.
+	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read worker map: %w", err)
+	}
+	first := !r.seeded
+	closed, err := r.readListeners()
+	if err != nil {
+		return nil, nil, err
+	}
+	if closed {
+		// Their workers may have accepted since: nothing follows that would tell.
+		if workers, err = readIter[bpf.AcceptWorker](r.itWorkers); err != nil {
+			return nil, nil, fmt.Errorf("read worker map: %w", err)
+		}
+	}
+	r.takeWorkers(workers)
+	if first {
+		r.findIdle()
+	} else if err := r.refreshHolders(); err != nil {
+		return nil, nil, err
+	}
+	r.forgetClosed()
+	r.procs.nextTick()
+	out := &sample.Accept{Listeners: []sample.Listener{}}
+	for _, ls := range r.byInode {
+		if r.isSelected(ls) {
+			out.Listeners = append(out.Listeners, r.listenerSample(ls))
+		}
+	}
+	slices.SortFunc(out.Listeners, func(a, b sample.Listener) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Inode, b.Inode))
+	})
+	events := r.selected(r.events)
+	r.events = nil
+	return out, events, nil
+}
+
+// readListeners takes in the state of every listener, and empties the maps of
+// those that are gone. It reports whether there were any of these.
+func (r *acceptReader) readListeners() (closed bool, err error) {
+	raws, err := readIter[bpf.AcceptListener](r.itListeners)
+	if err != nil {
+		return false, fmt.Errorf("read listener map: %w", err)
+	}
+	for i := range raws {
+		raw := &raws[i]
+		ls := r.listener(raw)
+		if raw.Live == 0 {
+			r.deleteListener(raw)
+			r.close(ls)
+			closed = true
+		}
+	}
+	r.seeded = true
+	return closed, r.drainRetired()
+}
+
+// deleteListener frees the element of a dead listener, unless its address has
+// become another's since it was read.
+func (r *acceptReader) deleteListener(raw *bpf.AcceptListener) {
+	var now bpf.AcceptListener
+	if err := r.listeners.Lookup(raw.Sk, &now); err == nil && now.Ino == raw.Ino {
+		r.listeners.Delete(raw.Sk)
+	}
+}
+
+// drainRetired takes in the listeners whose struct sock became another's.
+func (r *acceptReader) drainRetired() error {
+	if !r.anyRetired() {
+		return nil
+	}
+	var ino uint64
+	var raw bpf.AcceptListener
+	var inodes []uint64
+	it := r.retired.Iterate()
+	for it.Next(&ino, &raw) {
+		r.close(r.listener(&raw))
+		inodes = append(inodes, ino)
+	}
+	for _, ino := range inodes {
+		r.retired.Delete(ino)
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read retired listeners: %w", err)
+	}
+	return nil
+}
+
+func (r *acceptReader) anyRetired() bool {
+	var ino uint64
+	return r.retired.NextKey(nil, &ino) == nil
+}
+
+func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
+	ls := r.byInode[raw.Ino]
+	if ls == nil {
+		ls = &listenerState{workers: make(map[uint32]*workerState), old: !r.seeded}
+		r.byInode[raw.Ino] = ls
+		if r.seeded {
+			r.holders.wanted = true
+			r.events = append(r.events, sample.Event{MonoNS: monoNS(), Kind: sample.EventListenerOpened, Inode: raw.Ino})
+		}
+	}
+	if ls.closed && raw.Live != 0 {
+		ls.reopen()
+	}
+	ls.raw = *raw
+	return ls
+}
+
+// reopen is for a socket that was shut down and listens again: the elements of
+// its workers were deleted and begin at 0.
+func (ls *listenerState) reopen() {
+	ls.closed = false
+	ls.gone.Add(ls.overflow)
+	ls.overflow = sample.Counters{}
+	for tid, w := range ls.workers {
+		ls.bank(tid, w)
+	}
+}
+
+func (r *acceptReader) close(ls *listenerState) {
+	if ls.closed {
+		return
+	}
+	ls.closed = true
+	ls.raw.AcceptQueueLen = 0
+	r.events = append(r.events, sample.Event{MonoNS: monoNS(), Kind: sample.EventListenerClosed, Inode: ls.raw.Ino})
+}
+
+// takeWorkers takes in the workers' counters and banks those that ended.
+func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker) {
+	orphans := make(map[uint64]int)
+	for i := range raws {
+		raw := &raws[i]
+		ls := r.byInode[raw.Ino]
+		if ls == nil {
+			// Its listener came up since the listeners were read; or was lost,
+			// a map being full, if that does not change.
+			orphans[raw.Ino] = r.orphans[raw.Ino] + 1
+			if orphans[raw.Ino] > 3 {
+				r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
+			}
+			continue
+		}
+		if raw.Tid == 0 {
+			ls.overflow = countersOf(raw)
+		} else {
+			w := ls.workers[raw.Tid]
+			if w != nil && w.idle {
+				w = nil
+			}
+			if w != nil && w.raw.StartNs != raw.StartNs {
+				// The number went to a new thread.
+				ls.bank(raw.Tid, w)
+				w = nil
+			}
+			if w == nil {
+				w = &workerState{wait: sample.WaitUnknown}
+				ls.workers[raw.Tid] = w
+				if !r.holders.has(raw.Ino, raw.Tgid) {
+					r.holders.wanted = true
+				}
+			}
+			w.raw = *raw
+			w.ended = raw.Live == 0
+			if call := waitCalls[int64(raw.WaitNr)]; w.wait == sample.WaitUnknown && call != "" && call != sample.WaitEpoll {
+				w.wait = call // of epoll, only /proc knows in which way
+			}
+		}
+		if ls.closed || (raw.Tid != 0 && raw.Live == 0) {
+			r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
+		}
+	}
+	r.orphans = orphans
+	for _, ls := range r.byInode {
+		ls.bankEnded()
+	}
+}
+
+// bankEnded keeps the number of ended workers bounded.
+func (ls *listenerState) bankEnded() {
+	ended := 0
+	for _, w := range ls.workers {
+		if w.ended {
+			ended++
+		}
+	}
+	for tid, w := range ls.workers {
+		if ended <= endedKept {
+			return
+		}
+		if w.ended {
+			ls.bank(tid, w)
+			ended--
+		}
+	}
+}
+
+func (ls *listenerState) bank(tid uint32, w *workerState) {
+	ls.gone.Add(countersOf(&w.raw))
+	ls.goneWorkers++
+	delete(ls.workers, tid)
+}
+
+func countersOf(w *bpf.AcceptWorker) sample.Counters {
+	return sample.Counters{
+		AcceptsTotal:       w.Accepts,
+		AcceptEAGAINTotal:  w.Eagains,
+		WakeupsTotal:       w.Wakeups,
+		WastedWakeupsTotal: w.Wasted,
+		DrainEAGAINTotal:   w.Drains,
+		EmptyWakeupsTotal:  w.EmptyWakeups,
+		EmptyBurstsTotal:   w.EmptyBursts,
+		EmptyCPUNS:         w.EmptyNs,
+	}
+}
+
+// forgetClosed drops closed listeners: the idle ones at once, the others when
+// there are too many.
+func (r *acceptReader) forgetClosed() {
+	var closed []*listenerState
+	for ino, ls := range r.byInode {
+		if !ls.closed {
+			continue
+		}
+		if ls.completions == 0 && len(ls.workers) == 0 && ls.gone == (sample.Counters{}) {
+			delete(r.byInode, ino)
+			continue
+		}
+		closed = append(closed, ls)
+	}
+	if len(closed) <= closedKept {
+		return
+	}
+	slices.SortFunc(closed, func(a, b *listenerState) int { return cmp.Compare(b.completions, a.completions) })
+	for _, ls := range closed[closedKept:] {
+		delete(r.byInode, ls.raw.Ino)
+	}
+}
+
+func (r *acceptReader) refreshHolders() error {
+	age := time.Since(r.holders.at)
+	if (r.holders.wanted && age >= holdersGap) || age >= holdersEvery {
+		if err := r.holders.refresh(); err != nil {
+			return err
+		}
+		r.findIdle()
+	}
+	return nil
+}
+
+// isSelected applies the filters.
+func (r *acceptReader) isSelected(ls *listenerState) bool {
+	if len(r.opts.Ports) > 0 && !slices.Contains(r.opts.Ports, ls.raw.Port) {
+		return false
+	}
+	if len(r.opts.PIDs) == 0 {
+		return true
+	}
+	for _, w := range ls.workers {
+		if r.holders.family[w.raw.Tgid] {
+			return true
+		}
+	}
+	for pid := range r.holders.of[ls.raw.Ino] {
+		if r.holders.family[pid] {
+			return true
+		}
+	}
+	return false
+}
+
+// selected keeps the events of the selected listeners.
+func (r *acceptReader) selected(events []sample.Event) []sample.Event {
+	if len(r.opts.Ports) == 0 && len(r.opts.PIDs) == 0 {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e sample.Event) bool {
+		ls := r.byInode[e.Inode]
+		return ls == nil || !r.isSelected(ls)
+	})
+}

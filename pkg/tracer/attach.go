@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// Unavailable says why a variant of a signal cannot run on this kernel.
+type Unavailable struct {
+	Signal  string
+	Variant string
+	Hook    string
+	Err     error
+}
+
+// Error implements error.
+func (u *Unavailable) Error() string {
+	return fmt.Sprintf("attach %s: %s: %v", u.Signal, u.Hook, u.Err)
+}
+
+// Unwrap returns the cause.
+func (u *Unavailable) Unwrap() error { return u.Err }
+
+// kernel is what is loaded: the maps, the programs and what keeps them attached.
+type kernel struct {
+	spec     *ebpf.CollectionSpec
+	maps     *ebpf.Collection // every map, no program
+	programs map[string]*ebpf.Program
+	links    []io.Closer
+	signals  []sample.Signal
+	byState  bool // window_by_state is set
+}
+
+// loadKernel creates the maps, picks a variant for each signal and attaches it.
+// It fails only where not even the maps can be made.
+func loadKernel(o *Options) (*kernel, error) {
+	spec, err := bpf.LoadAccept()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
+	}
+	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers} {
+		if n > 0 {
+			spec.Maps[name].MaxEntries = n
+		}
+	}
+	k := &kernel{spec: spec, programs: make(map[string]*ebpf.Program)}
+	if err := k.createMaps(); err != nil {
+		return nil, err
+	}
+	for _, name := range signals {
+		sig, err := k.attachSignal(name, o.Variants[name])
+		if err != nil {
+			k.Close()
+			return nil, err
+		}
+		k.signals = append(k.signals, sig)
+	}
+	return k, nil
+}
+
+// createMaps makes the maps that all programs share.
+func (k *kernel) createMaps() error {
+	only := k.spec.Copy()
+	only.Programs = nil
+	maps, err := ebpf.NewCollection(only)
+	if errors.Is(err, unix.EPERM) && raiseMemlock() == nil {
+		maps, err = ebpf.NewCollection(only.Copy())
+	}
+	if err != nil {
+		return fmt.Errorf("create BPF maps: %w", plain(err))
+	}
+	k.maps = maps
+	return nil
+}
+
+// raiseMemlock lifts the limit that kernels before 5.11 charge maps and programs
+// to (64 KiB by default); later ones charge the memory cgroup.
+func raiseMemlock() error {
+	all := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	return unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &all, nil)
+}
+
+func (k *kernel) attachSignal(name, forced string) (sample.Signal, error) {
+	sig := sample.Signal{Name: name, Accuracy: sample.Unavailable}
+	known := false
+	for _, v := range variants[name] {
+		if forced != "" && v.name != forced {
+			continue
+		}
+		known = true
+		err := k.attachVariant(name, &v)
+		if err == nil {
+			sig.Variant, sig.Accuracy, sig.Note = v.name, v.accuracy, v.note
+			for _, h := range v.hooks {
+				sig.Hooks = append(sig.Hooks, h.name)
+			}
+			return sig, nil
+		}
+		var u *Unavailable
+		if !errors.As(err, &u) {
+			return sig, err
+		}
+		sig.Rejected = append(sig.Rejected, sample.Rejection{Variant: v.name, Error: err.Error()})
+	}
+	if !known {
+		return sig, fmt.Errorf("select variant %s=%s: there is none of that name", name, forced)
+	}
+	return sig, nil
+}
+
+// attachVariant attaches all hooks of v, or none.
+func (k *kernel) attachVariant(signal string, v *variant) error {
+	var done []io.Closer
+	undo := func() {
+		for i := len(done) - 1; i >= 0; i-- {
+			done[i].Close()
+		}
+	}
+	if err := k.maps.Variables["window_by_state"].Set(v.byState); v.byState && err != nil {
+		return fmt.Errorf("set window_by_state: %w", err)
+	}
+	if err := k.maps.Variables["window_has_exit"].Set(v.hasExit); v.hasExit && err != nil {
+		return fmt.Errorf("set window_has_exit: %w", err)
+	}
+	for i := range v.hooks {
+		h := &v.hooks[i]
+		prog, err := k.load(h.program)
+		if err == nil {
+			var l io.Closer
+			l, err = attach(h, prog)
+			if err == nil {
+				done = append(done, l)
+				continue
+			}
+		}
+		undo()
+		if isVerifier(err) {
+			// A program of ours that the verifier refuses is a bug, or a kernel
+			// drift that nobody measured: say so in full.
+			return fmt.Errorf("load %s: %s: %+v", signal, h.name, err)
+		}
+		return &Unavailable{Signal: signal, Variant: v.name, Hook: h.name, Err: plain(err)}
+	}
+	k.links = append(k.links, done...)
+	k.byState = k.byState || v.byState
+	return nil
+}
+
+// load loads one program on the shared maps, or returns it where it is loaded.
+func (k *kernel) load(name string) (*ebpf.Program, error) {
+	if p := k.programs[name]; p != nil {
+		return p, nil
+	}
+	one := k.spec.Copy()
+	for n := range one.Programs {
+		if n != name {
+			delete(one.Programs, n)
+		}
+	}
+	if one.Programs[name] == nil {
+		return nil, fmt.Errorf("find program %s in the embedded BPF object: there is none", name)
+	}
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: k.maps.Maps})
+	if err != nil {
+		return nil, err
+	}
+	defer coll.Close()
+	p := coll.DetachProgram(name)
+	k.programs[name] = p
+	return p, nil
+}
+
+func attach(h *hook, prog *ebpf.Program) (io.Closer, error) {
+	if h.group != "" {
+		return attachTracepoint(h.group, h.event, prog)
+	}
+	return link.AttachTracing(link.TracingOptions{Program: prog})
+}
+
+// iterator attaches an iterator program; m is nil for one over tasks.
+func (k *kernel) iterator(name string, m *ebpf.Map) (*link.Iter, error) {
+	prog, err := k.load(name)
+	if err != nil {
+		return nil, fmt.Errorf("load iterator %s: %w", name, plain(err))
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: prog, Map: m})
+	if err != nil {
+		return nil, fmt.Errorf("attach iterator %s: %w", name, plain(err))
+	}
+	return it, nil
+}
+
+// Close detaches everything. It may be called again.
+func (k *kernel) Close() error {
+	for i := len(k.links) - 1; i >= 0; i-- {
+		k.links[i].Close()
+	}
+	k.links = nil
+	for _, p := range k.programs {
+		p.Close()
+	}
+	k.programs = nil
+	if k.maps != nil {
+		k.maps.Close()
+		k.maps = nil
+	}
+	return nil
+}
+
+func isVerifier(err error) bool {
+	var v *ebpf.VerifierError
+	if errors.As(err, &v) && lacksHelper(v.Log) {
+		return false
+	}
+	// EPERM and the like come with an (empty) verifier log, too.
+	return errors.As(err, &v) && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG)) && len(v.Log) > 1
+}
+
+// lacksHelper reports whether the verifier refused a call to a helper that is
+// newer than this kernel (kernel/bpf/verifier.c: check_helper_call()).
+func lacksHelper(log []string) bool {
+	return slices.ContainsFunc(log, func(line string) bool {
+		return strings.HasPrefix(line, "invalid func ") || strings.HasPrefix(line, "unknown func ") ||
+			strings.HasPrefix(line, "program of this type cannot use helper ")
+	})
+}
+
+// plain cuts the library's hint that memlock limits may be at fault: where they
+// were, createMaps has raised them. It also cuts the verifier's log.
+func plain(err error) error {
+	for _, e := range []error{unix.EPERM, unix.EACCES, unix.ENOENT, unix.EOPNOTSUPP, unix.EBUSY, os.ErrPermission} {
+		if errors.Is(err, e) && strings.Contains(err.Error(), "MEMLOCK") {
+			return e
+		}
+	}
+	return err
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
+	raw := &ls.raw
+	out := sample.Listener{
+		Inode:              raw.Ino,
+		Proto:              protoOf(raw),
+		Addr:               addrOf(raw),
+		Port:               raw.Port,
+		V6Only:             raw.V6only != 0,
+		NetNS:              raw.Netns,
+		ReusePort:          raw.Reuseport != 0,
+		Closed:             ls.closed,
+		AcceptQueueLen:     raw.AcceptQueueLen,
+		AcceptQueueMax:     raw.AcceptQueueMax,
+		QueuedChecksTotal:  ls.queued,
+		StalledChecksTotal: ls.stalled,
+		Processes:          len(r.holders.of[raw.Ino]),
+		NoWakeups:          r.byState && raw.Protocol == 0,
+		Gone:               ls.gone,
+		GoneWorkers:        ls.goneWorkers,
+	}
+	out.Counters.Add(ls.gone)
+	out.Counters.Add(ls.overflow)
+	for _, w := range ls.workers {
+		if r.isStranger(ls, w) {
+			continue
+		}
+		out.Counters.Add(countersOf(&w.raw))
+		if !isBystander(ls, w) {
+			out.Workers = append(out.Workers, r.workerSample(ls, w))
+		}
+	}
+	slices.SortFunc(out.Workers, func(a, b sample.Worker) int { return cmp.Compare(a.TID, b.TID) })
+	out.CompletionsTotal = r.completionsOf(ls, out.AcceptsTotal)
+	if pid, ok := r.holders.first(raw.Ino); ok {
+		out.HolderProgram = r.procs.program(pid)
+	}
+	return out
+}
+
+// completionsOf counts the connections that were put on the accept queue. The
+// data_ready callback is not called for one that a worker takes before its turn
+// comes (net/ipv4/tcp_minisocks.c: tcp_child_process(), the child is owned by
+// user), so what was accepted or waits now may be more. A look at both is not
+// atomic and may miss some, which the next look finds.
+func (r *acceptReader) completionsOf(ls *listenerState, accepts uint64) uint64 {
+	n := accepts + uint64(ls.raw.AcceptQueueLen)
+	if ls.old {
+		n -= min(n, uint64(ls.raw.AcceptQueueFirst))
+	}
+	if !r.byState || ls.raw.Reuseport == 0 {
+		n = max(n, ls.raw.Ready)
+	}
+	ls.completions = max(ls.completions, n)
+	return ls.completions
+}
+
+// isStranger reports whether w was woken inside a listener's window and yet has
+// nothing to do with it: it never called accept there, and its process does not
+// hold the socket.
+func (r *acceptReader) isStranger(ls *listenerState, w *workerState) bool {
+	// Once a member, always one: what it counted stays in the sum.
+	w.member = w.member || w.raw.Accepts+w.raw.Eagains > 0 || r.holders.has(ls.raw.Ino, w.raw.Tgid)
+	if w.member {
+		return false
+	}
+	if !w.ended && !ls.closed {
+		return true
+	}
+	// Nobody is left to ask. A sibling of an accepting worker has its comm.
+	for _, o := range ls.workers {
+		if o.raw.Accepts > 0 && o.raw.Comm == w.raw.Comm {
+			return false
+		}
+	}
+	return true
+}
+
+// isBystander reports whether w is too rarely woken to be a worker: a thread of
+// the server that a timer woke inside the window, once in ten thousand
+// connections. Its wake-ups stay in the sum, which is that approximate.
+func isBystander(ls *listenerState, w *workerState) bool {
+	return !w.idle && w.raw.Accepts+w.raw.Eagains == 0 && (w.raw.Wakeups <= 2 || w.raw.Wakeups*100 < ls.completions)
+}
+
+func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Worker {
+	raw := &w.raw
+	r.resolve(ls, w)
+	if w.idle && !ls.closed {
+		refreshIdle(raw)
+	}
+	return sample.Worker{
+		PID:      raw.Tgid,
+		TID:      raw.Tid,
+		Comm:     commOf(raw),
+		Program:  w.program,
+		Wait:     w.wait,
+		RunNS:    raw.RunNs,
+		WaitNS:   raw.WaitNs,
+		Sleeps:   raw.Sleeps,
+		Asleep:   raw.State != 0,
+		Ended:    w.ended || ls.closed,
+		Counters: countersOf(raw),
+	}
+}
+
+// resolve finds out what only /proc knows of a worker, as long as it lives.
+func (r *acceptReader) resolve(ls *listenerState, w *workerState) {
+	if w.ended || ls.closed {
+		return
+	}
+	w.program = r.procs.program(w.raw.Tgid)
+	r.findWait(ls, w)
+}
+
+func commOf(w *bpf.AcceptWorker) string {
+	b := make([]byte, 0, len(w.Comm))
+	for _, c := range w.Comm {
+		if c == 0 {
+			break
+		}
+		b = append(b, byte(c))
+	}
+	return strings.ToValidUTF8(string(b), "?")
+}
+
+func protoOf(l *bpf.AcceptListener) string {
+	switch {
+	case l.Protocol == 0:
+		return "unix"
+	case l.Mptcp != 0:
+		return "mptcp"
+	}
+	return "tcp"
+}
+
+func addrOf(l *bpf.AcceptListener) string {
+	switch {
+	case l.Protocol != 0 && l.Family == 2: // AF_INET
+		return netip.AddrFrom4([4]byte(l.Addr[:4])).String()
+	case l.Protocol != 0:
+		return netip.AddrFrom16(l.Addr).String()
+	}
+	path := l.Path[:min(int(l.PathLen), len(l.Path))]
+	if len(path) > 0 && path[0] == 0 {
+		return "@" + strings.ToValidUTF8(string(path[1:]), "?")
+	}
+	path, _, _ = bytes.Cut(path, []byte{0})
+	return strings.ToValidUTF8(string(path), "?")
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/herdtrace/herdtrace/bpf"
+)
+
+// holders knows which processes have which listening socket open. One pass of
+// the task_file iterator finds them in all namespaces, without a read of
+// /proc/PID/fd for each descriptor of the machine.
+type holders struct {
+	iter   *link.Iter
+	at     time.Time
+	wanted bool                           // somebody saw a process or socket that is not known yet
+	of     map[uint64]map[uint32][]uint32 // listener inode -> processes -> their descriptors of it
+	epolls map[uint32][]uint32            // process -> descriptors of its epoll instances
+	urings map[uint32]bool                // process -> has an io_uring
+	roots  []uint32
+	family map[uint32]bool // roots and all that ever descended from them
+}
+
+func newHolders(it *link.Iter, roots []uint32) *holders {
+	h := &holders{iter: it, roots: roots, family: make(map[uint32]bool)}
+	for _, pid := range roots {
+		h.family[pid] = true
+	}
+	return h
+}
+
+// refresh looks everything up again.
+func (h *holders) refresh() error {
+	recs, err := readIter[bpf.AcceptHolder](h.iter)
+	if err != nil {
+		return fmt.Errorf("read open files: %w", err)
+	}
+	h.of = make(map[uint64]map[uint32][]uint32)
+	h.epolls = make(map[uint32][]uint32)
+	h.urings = make(map[uint32]bool)
+	for _, rec := range recs {
+		switch bpf.AcceptHolderKind(rec.Kind) {
+		case bpf.AcceptHolderKindHOLDER_LISTENER:
+			if h.of[rec.Ino] == nil {
+				h.of[rec.Ino] = make(map[uint32][]uint32)
+			}
+			h.of[rec.Ino][rec.Tgid] = append(h.of[rec.Ino][rec.Tgid], rec.Fd)
+		case bpf.AcceptHolderKindHOLDER_EPOLL:
+			h.epolls[rec.Tgid] = append(h.epolls[rec.Tgid], rec.Fd)
+		case bpf.AcceptHolderKindHOLDER_URING:
+			h.urings[rec.Tgid] = true
+		}
+	}
+	if len(h.roots) > 0 {
+		h.growFamily()
+	}
+	h.at = time.Now()
+	h.wanted = false
+	return nil
+}
+
+func (h *holders) has(inode uint64, pid uint32) bool {
+	_, ok := h.of[inode][pid]
+	return ok
+}
+
+// first is the holder with the lowest pid: of a prefork server, its master.
+func (h *holders) first(inode uint64) (pid uint32, ok bool) {
+	for p := range h.of[inode] {
+		if !ok || p < pid {
+			pid, ok = p, true
+		}
+	}
+	return pid, ok
+}
+
+// growFamily adds the children of known members, and theirs.
+func (h *holders) growFamily() {
+	children := make(map[uint32][]uint32)
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, d := range dirs {
+		pid, err := strconv.ParseUint(d.Name(), 10, 32)
+		if err != nil {
+			continue
+		}
+		if parent, ok := parentOf(uint32(pid)); ok {
+			children[parent] = append(children[parent], uint32(pid))
+		}
+	}
+	var grow func(pid uint32)
+	grow = func(pid uint32) {
+		for _, c := range children[pid] {
+			if !h.family[c] {
+				h.family[c] = true
+				grow(c)
+			}
+		}
+	}
+	for pid := range h.family {
+		grow(pid)
+	}
+}
+
+// parentOf reads the fourth field of /proc/PID/stat; the second, the comm, may
+// hold blanks and parentheses.
+func parentOf(pid uint32) (uint32, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	rest := b[bytes.LastIndexByte(b, ')')+1:]
+	fields := bytes.Fields(rest)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	parent, err := strconv.ParseUint(string(fields[1]), 10, 32)
+	return uint32(parent), err == nil
+}

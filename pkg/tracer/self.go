@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// The kernel measures the run time of BPF programs only on request, and doubles
+// it by doing so: it is asked for a tenth of the time, and the rest extrapolated.
+// The first measure begins at once.
+const (
+	measureFor   = 100 * time.Millisecond
+	measureEvery = time.Second
+)
+
+// lossNames are the keys of sample.Self.Lost, by enum loss of record.h.
+var lossNames = map[bpf.AcceptLoss]string{
+	bpf.AcceptLossLOSS_LISTENER_MAP_FULL: "listener_map_full",
+	bpf.AcceptLossLOSS_WORKER_MAP_FULL:   "worker_map_full",
+	bpf.AcceptLossLOSS_RETIRED_MAP_FULL:  "retired_map_full",
+	bpf.AcceptLossLOSS_RING_FULL:         "ring_full",
+	bpf.AcceptLossLOSS_SOCKET_GONE:       "socket_gone",
+}
+
+// selfMeter measures the tracer itself.
+type selfMeter struct {
+	kern   *kernel
+	losses *ebpf.Map
+	maps   uint64 // bytes
+
+	stats     io.Closer // while the kernel measures
+	since     time.Time // the present measure, or the pause since the last one, was taken in up to here
+	begun     time.Time // the present measure or pause
+	before    programTotals
+	forbidden bool
+	// measured spans and what ran in them; total goes on at their rate in the pauses
+	span  time.Duration
+	spent programTotals
+	total programTotals
+}
+
+type programTotals struct {
+	run  time.Duration
+	runs uint64
+}
+
+func newSelfMeter(k *kernel) (*selfMeter, error) {
+	m := &selfMeter{kern: k, losses: k.maps.Maps["losses"]}
+	for _, mp := range k.maps.Maps {
+		m.maps += mapBytes(mp)
+	}
+	m.begin()
+	return m, nil
+}
+
+// mapBytes asks the kernel what a map takes (fdinfo's memlock line).
+func mapBytes(m *ebpf.Map) uint64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", m.FD()))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(b) {
+		if v, ok := bytes.CutPrefix(line, []byte("memlock:")); ok {
+			n, _ := strconv.ParseUint(string(bytes.TrimSpace(v)), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// Close ends a measure.
+func (m *selfMeter) Close() {
+	if m.stats != nil {
+		m.stats.Close()
+		m.stats = nil
+	}
+}
+
+func (m *selfMeter) begin() {
+	if m.forbidden {
+		return
+	}
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		m.forbidden = true // it takes CAP_SYS_ADMIN: the cost is not known
+		return
+	}
+	now := time.Now()
+	m.stats, m.begun, m.since, m.before = stats, now, now, m.totals()
+}
+
+// rotate begins and ends measures; call it often.
+func (m *selfMeter) rotate() {
+	age := time.Since(m.begun)
+	switch {
+	case m.stats != nil && age >= measureFor:
+		m.take()
+		m.Close()
+		m.begun = time.Now()
+	case m.stats == nil && age >= measureEvery-measureFor:
+		m.take()
+		m.begin()
+	}
+}
+
+// take brings the totals up to now.
+func (m *selfMeter) take() {
+	at := time.Now()
+	passed := at.Sub(m.since)
+	m.since = at
+	if m.stats == nil {
+		if m.span > 0 {
+			share := float64(passed) / float64(m.span)
+			m.total.run += time.Duration(float64(m.spent.run) * share)
+			m.total.runs += uint64(float64(m.spent.runs) * share)
+		}
+		return
+	}
+	now := m.totals()
+	d := programTotals{now.run - m.before.run, now.runs - m.before.runs}
+	m.before = now
+	// The rate to go on with is that of the latest measure.
+	if at.Sub(m.begun) == passed {
+		m.span, m.spent = 0, programTotals{}
+	}
+	m.span += passed
+	m.spent.run += d.run
+	m.spent.runs += d.runs
+	m.total.run += d.run
+	m.total.runs += d.runs
+}
+
+func (m *selfMeter) totals() (t programTotals) {
+	for _, p := range m.kern.programs {
+		if s, err := p.Stats(); err == nil {
+			t.run += s.Runtime
+			t.runs += s.RunCount
+		}
+	}
+	return t
+}
+
+func (m *selfMeter) read() (sample.Self, error) {
+	m.take()
+	s := sample.Self{MemoryBytes: m.maps + residentBytes(), Lost: make(map[string]uint64)}
+	s.BPFRunNS, s.BPFRunTotal = uint64(m.total.run), m.total.runs
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		return s, fmt.Errorf("read own CPU time: %w", err)
+	}
+	s.UserCPUNS = uint64(ru.Utime.Nano() + ru.Stime.Nano())
+	for kind, name := range lossNames {
+		var perCPU []uint64
+		if err := m.losses.Lookup(uint32(kind), &perCPU); err != nil {
+			return s, fmt.Errorf("read loss counters: %w", err)
+		}
+		for _, n := range perCPU {
+			if n > 0 {
+				s.Lost[name] += n
+			}
+		}
+	}
+	m.readMisses(&s)
+	return s, nil
+}
+
+// readMisses leaves out the programs that only close a wake window early: one
+// of theirs that is skipped loses no count.
+func (m *selfMeter) readMisses(s *sample.Self) {
+	for name, p := range m.kern.programs {
+		closes := name == "netif_receive_skb" || name == "softirq_exit" || (name == "inet_sock_set_state" && !m.kern.byState)
+		st, err := p.Stats()
+		if err != nil || closes || st.RecursionMisses == 0 {
+			continue
+		}
+		if s.RecursionMissesBy == nil {
+			s.RecursionMissesBy = make(map[string]uint64)
+		}
+		s.RecursionMissesBy[name] = st.RecursionMisses
+		s.RecursionMisses += st.RecursionMisses
+	}
+}
+
+func residentBytes() uint64 {
+	f := bytes.Fields([]byte(readTrimmed("/proc/self/statm")))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(string(f[1]), 10, 64)
+	return pages * uint64(os.Getpagesize())
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package tracer attaches herdtrace's BPF programs to the running kernel and
+// turns their maps, once a tick, into a sample.Sample. It judges nothing.
+package tracer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// checkEvery is how often, between ticks, the tracer looks at the accept queues.
+const checkEvery = 100 * time.Millisecond
+
+// Options say what to trace. The zero value traces everything once a second.
+type Options struct {
+	// Interval is the time between two Samples: 1 s when 0.
+	Interval time.Duration
+	// Version is herdtrace's own, for the Header.
+	Version string
+	// Command is the command that is traced, for the Header.
+	Command []string
+	// PIDs selects the listeners that one of these processes, or of their
+	// descendants, holds. Empty: all.
+	PIDs []uint32
+	// Ports selects listeners by port. Empty: all.
+	Ports []uint16
+	// Variants forces, by signal, a variant by name.
+	Variants map[string]string
+	// MaxListeners and MaxWorkers size the maps: 4096 and 16384 when 0.
+	MaxListeners, MaxWorkers uint32
+}
+
+// Tracer is an attached tracer and a sample.Source. Its methods are for one
+// goroutine, except Close and Stop.
+type Tracer struct {
+	opts   Options
+	header sample.Header
+	kern   *kernel
+	accept *acceptReader
+	self   *selfMeter
+	events *eventReader
+	next   time.Time
+	done   bool
+}
+
+// Open attaches to the running kernel. Where single signals cannot attach, it
+// succeeds and the Header says so; it fails where none can. The caller owns the
+// Tracer and must Close it.
+func Open(o Options) (*Tracer, error) {
+	if o.Interval == 0 {
+		o.Interval = time.Second
+	}
+	if err := preflight(); err != nil {
+		return nil, err
+	}
+	t := &Tracer{opts: o}
+	var err error
+	if t.kern, err = loadKernel(&o); err != nil {
+		return nil, err
+	}
+	if err := t.open(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Tracer) open() error {
+	attached := 0
+	for _, s := range t.kern.signals {
+		if s.Accuracy != sample.Unavailable {
+			attached++
+		}
+	}
+	if attached == 0 {
+		return fmt.Errorf("%w: no signal can attach: %s", ErrHost, t.kern.firstRejection())
+	}
+	var err error
+	if t.accept, err = newAcceptReader(t.kern, &t.opts); err != nil {
+		return err
+	}
+	if t.events, err = newEventReader(t.kern); err != nil {
+		return err
+	}
+	if t.self, err = newSelfMeter(t.kern); err != nil {
+		return err
+	}
+	t.fillHeader()
+	t.next = time.Now()
+	return nil
+}
+
+func (k *kernel) firstRejection() string {
+	for _, s := range k.signals {
+		if n := len(s.Rejected); n > 0 {
+			return s.Rejected[n-1].Error
+		}
+	}
+	return "none was tried"
+}
+
+func (t *Tracer) fillHeader() {
+	var u unix.Utsname
+	unix.Uname(&u) // cannot fail with a valid pointer
+	t.header = sample.Header{
+		V:          sample.Version,
+		Type:       "header",
+		Version:    t.opts.Version,
+		Host:       unix.ByteSliceToString(u.Nodename[:]),
+		Kernel:     unix.ByteSliceToString(u.Release[:]),
+		Arch:       runtime.GOARCH,
+		CPUs:       runtime.NumCPU(),
+		BootID:     readTrimmed("/proc/sys/kernel/random/boot_id"),
+		WallNS:     time.Now().UnixNano(),
+		MonoNS:     monoNS(),
+		IntervalNS: uint64(t.opts.Interval),
+		Command:    t.opts.Command,
+		PIDs:       t.opts.PIDs,
+		Ports:      t.opts.Ports,
+		Signals:    t.kern.signals,
+	}
+}
+
+// Header implements sample.Source.
+func (t *Tracer) Header() *sample.Header { return &t.header }
+
+// Next implements sample.Source: it returns the first Sample at once and then
+// one each interval, looking at the accept queues in between. When ctx ends it
+// returns one last Sample, which is Final, and after that io.EOF.
+func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
+	if t.done {
+		return nil, io.EOF
+	}
+	for {
+		wait := time.Until(t.next)
+		if wait <= 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.done = true
+			return t.collect(true)
+		case <-time.After(min(wait, checkEvery)):
+		}
+		if time.Until(t.next) > 0 {
+			if err := t.accept.checkQueues(); err != nil {
+				return nil, err
+			}
+		}
+		t.self.rotate()
+	}
+	if ctx.Err() != nil {
+		t.done = true
+		return t.collect(true)
+	}
+	t.next = t.next.Add(t.opts.Interval)
+	if now := time.Now(); t.next.Before(now) {
+		// The machine had no time for us: skip the ticks that are past.
+		t.next = now.Add(t.opts.Interval)
+	}
+	return t.collect(false)
+}
+
+// collect reads everything, now.
+func (t *Tracer) collect(final bool) (*sample.Sample, error) {
+	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final, Host: readHost()}
+	var err error
+	if s.Accept, s.Events, err = t.accept.read(); err != nil {
+		return nil, err
+	}
+	bursts, err := t.events.drain()
+	if err != nil {
+		return nil, err
+	}
+	s.Events = append(s.Events, t.accept.selected(bursts)...)
+	if s.Self, err = t.self.read(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close detaches everything. It may be called again, and when Open failed.
+func (t *Tracer) Close() error {
+	if t.self != nil {
+		t.self.Close()
+	}
+	if t.events != nil {
+		t.events.Close()
+	}
+	if t.accept != nil {
+		t.accept.Close()
+	}
+	return t.kern.Close()
+}
+
+func monoNS() uint64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with a valid pointer
+	return uint64(ts.Nano())
+}

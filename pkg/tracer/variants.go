@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// The signals that are attached on their own, and may fail on their own.
+const (
+	// SignalAccept is what accept(2) returned, to whom.
+	SignalAccept = "accept"
+	// SignalWake is which threads a listener's readiness woke.
+	SignalWake = "wake"
+)
+
+// hook is one program and where it goes. Raw and BTF tracepoints, fentry and
+// fexit carry their target in the object; a classic tracepoint names it here.
+type hook struct {
+	program string
+	name    string // as a person knows it
+	group   string // of a classic tracepoint
+	event   string
+}
+
+// variant is one way to get a signal: all of its hooks attach, or it is rejected.
+type variant struct {
+	name     string
+	accuracy string
+	note     string
+	byState  bool // window_by_state: see maps.bpf.h
+	hasExit  bool // window_has_exit
+	hooks    []hook
+}
+
+// variants lists for each signal its variants, the one to prefer first: the
+// order is that of their measured cost, exact ones first. What attaches decides,
+// never the kernel's version.
+var variants = map[string][]variant{
+	SignalAccept: {
+		{
+			name:     "fexit",
+			accuracy: sample.Exact,
+			hooks:    []hook{{program: "do_accept_exit", name: "fexit/do_accept"}},
+		},
+		{
+			name:     "syscall",
+			accuracy: sample.Exact,
+			note:     "accepts through io_uring and of 32-bit programs are not seen",
+			hooks: []hook{
+				{program: "sys_exit_accept", name: "tracepoint/syscalls:sys_exit_accept", group: "syscalls", event: "sys_exit_accept"},
+				{program: "sys_exit_accept4", name: "tracepoint/syscalls:sys_exit_accept4", group: "syscalls", event: "sys_exit_accept4"},
+			},
+		},
+		{
+			name:     "sys_exit",
+			accuracy: sample.Exact,
+			note:     "accepts through io_uring and of 32-bit programs are not seen; every system call of the machine pays for it",
+			hooks:    []hook{{program: "sys_exit", name: "tp_btf/sys_exit"}},
+		},
+	},
+	// data_ready before fentry: one program for each packet that makes a socket
+	// readable instead of two, and no preemption in it before 7.2. Counts agreed
+	// wherever both run; under preempt=full fentry lost some.
+	SignalWake: {
+		{
+			name:     "data_ready",
+			accuracy: sample.Exact,
+			note:     "completions are exact, wake-ups to within 1 %",
+			hooks: []hook{
+				{program: "sk_data_ready", name: "tp_btf/sk_data_ready"},
+				{program: "inet_sock_set_state", name: "tp_btf/inet_sock_set_state"},
+				{program: "sched_waking", name: "tp_btf/sched_waking"},
+			},
+		},
+		{
+			name:     "fentry",
+			accuracy: sample.Exact,
+			hasExit:  true,
+			hooks: []hook{
+				{program: "readable_entry", name: "fentry/sock_def_readable"},
+				{program: "readable_exit", name: "fexit/sock_def_readable"},
+				{program: "sched_waking", name: "tp_btf/sched_waking"},
+			},
+		},
+		{
+			name:     "set_state",
+			accuracy: sample.Approximate,
+			note:     "a SO_REUSEPORT group's completions are counted at one of its members; unix sockets are not seen",
+			byState:  true,
+			hooks: []hook{
+				{program: "inet_sock_set_state", name: "tp_btf/inet_sock_set_state"},
+				{program: "netif_receive_skb", name: "tp_btf/netif_receive_skb"},
+				{program: "softirq_exit", name: "tp_btf/softirq_exit"},
+				{program: "sched_waking", name: "tp_btf/sched_waking"},
+			},
+		},
+	},
+}
+
+// signals is the order in which they are attached.
+var signals = []string{SignalAccept, SignalWake}
