@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// options is the command line.
+type options struct {
+	pids      []uint32
+	ports     []uint16
+	interval  time.Duration
+	duration  time.Duration
+	json      string // a path, "-" for stdout, "" for no NDJSON
+	batch     bool
+	quiet     bool
+	output    string
+	readyFile string
+	variants  map[string]string
+	color     string
+	ascii     bool
+	version   bool
+
+	words   []string // before --
+	command []string // after it
+	flags   *pflag.FlagSet
+}
+
+// seconds is a duration that may be a bare number of seconds.
+type seconds struct {
+	d        *time.Duration
+	min, max time.Duration
+}
+
+func (s seconds) String() string {
+	if s.d == nil || *s.d == 0 {
+		return ""
+	}
+	return s.d.String()
+}
+
+func (s seconds) Type() string { return "duration" }
+
+func (s seconds) Set(v string) error {
+	d, err := time.ParseDuration(v)
+	if n, numErr := strconv.ParseFloat(v, 64); numErr == nil {
+		d, err = time.Duration(n*float64(time.Second)), nil
+	}
+	if err != nil {
+		return fmt.Errorf("it is no duration like 500ms, 2s or 1m")
+	}
+	if d < s.min || d > s.max {
+		return fmt.Errorf("it must be from %s to %s", s.min, s.max)
+	}
+	*s.d = d
+	return nil
+}
+
+// numbers is a list of numbers within bits.
+type numbers[T uint16 | uint32] struct {
+	list *[]T
+	bits int
+	what string
+}
+
+func (n numbers[T]) String() string { return "" }
+
+func (n numbers[T]) Type() string { return n.what + ",..." }
+
+func (n numbers[T]) Set(v string) error {
+	for _, s := range strings.Split(v, ",") {
+		x, err := strconv.ParseUint(strings.TrimSpace(s), 10, n.bits)
+		if err != nil || x == 0 {
+			return fmt.Errorf("%q is no %s", s, n.what)
+		}
+		*n.list = append(*n.list, T(x))
+	}
+	return nil
+}
+
+func newFlags(o *options) *pflag.FlagSet {
+	f := pflag.NewFlagSet("herdtrace", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.SetOutput(io.Discard)
+	o.interval = time.Second
+	f.VarP(numbers[uint32]{&o.pids, 32, "pid"}, "pid", "p", "only listeners of these processes and their children")
+	f.VarP(numbers[uint16]{&o.ports, 16, "port"}, "port", "P", "only listeners on these ports")
+	f.VarP(seconds{&o.interval, 100 * time.Millisecond, time.Hour}, "interval", "i", "time between two updates (top calls it -d)")
+	f.VarP(seconds{&o.duration, time.Millisecond, 1 << 62}, "duration", "d", "stop after this time")
+	f.BoolVarP(&o.batch, "batch", "b", false, "lines instead of the live screen, also on a terminal")
+	f.StringVarP(&o.json, "json", "j", "", "one JSON object a line: header, interval, finding, event, summary; --json=`FILE` keeps them apart from a command's output")
+	f.Lookup("json").NoOptDefVal = "-"
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "no line for each interval, only findings and the summary")
+	f.StringVarP(&o.output, "output", "o", "", "record to this file (.gz compresses), for herdtrace replay")
+	f.StringVar(&o.readyFile, "ready-file", "", "create this file when everything is attached")
+	f.StringToStringVar(&o.variants, "variant", nil, "force how a signal is measured, e.g. accept=sys_exit")
+	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
+	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
+	f.BoolVarP(&o.version, "version", "V", false, "print the version")
+	return f
+}
+
+// parse reads the command line. Flags may stand before or after a subcommand;
+// all after -- is the command to trace.
+func parse(args []string) (*options, error) {
+	o := &options{}
+	o.flags = newFlags(o)
+	err := o.flags.Parse(args)
+	if err == pflag.ErrHelp {
+		return o, err
+	}
+	if err != nil {
+		return o, usagef("%v (see herdtrace --help)", err)
+	}
+	o.words = o.flags.Args()
+	if n := o.flags.ArgsLenAtDash(); n >= 0 {
+		o.words, o.command = o.flags.Args()[:n], o.flags.Args()[n:]
+		if len(o.command) == 0 {
+			return o, usagef("there is no command after --")
+		}
+	}
+	switch o.color {
+	case "auto", "always", "never":
+	default:
+		return o, usagef("--color is %q, it must be auto, always or never", o.color)
+	}
+	if o.output == "-" && o.json == "-" {
+		return o, usagef("--json and -o - both want standard output (name a file: --json=FILE or -o FILE)")
+	}
+	if o.output == "-" && !o.quiet {
+		o.quiet = true // standard output belongs to the recording
+	}
+	return o, nil
+}
+
+func printHelp(o *options) error {
+	_, err := fmt.Fprintf(os.Stdout, `herdtrace shows, live, which listening socket hurts its clients: thundering herds,
+stranded connections, workers that starve beside an overloaded one.
+
+  sudo herdtrace                          the live screen (lines where stdout is no terminal)
+  sudo herdtrace -- wrk -d 30 http://...  trace while a command runs, pass its exit code on
+
+Usage: herdtrace [flags] [-- command args...]
+       herdtrace replay FILE [flags]      the same screens from a recording, no root
+       herdtrace check                    what this host offers, what is missing, and the cure
+       herdtrace version
+
+Flags:
+%s
+Exit codes: 0 ok, 1 failed, 2 usage, 77 this host cannot be traced, 125 herdtrace
+failed while the command ran, 126/127 the command cannot be run/found, else the
+command's own code (128+n for signal n).
+`, o.flags.FlagUsages())
+	return err
+}
+
+// version is set by -ldflags -X main.version=...; else the module's.
+var version = ""
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
+		return bi.Main.Version
+	}
+	return "(devel)"
+}
+
+func printVersion() error {
+	_, err := fmt.Printf("herdtrace %s %s/%s %s\n", versionString(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	return err
+}

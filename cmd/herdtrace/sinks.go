@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/pkg/report"
+	"github.com/herdtrace/herdtrace/pkg/report/live"
+)
+
+// outputs are the sinks that the flags and the environment ask for.
+type outputs struct {
+	sinks []report.Sink
+	live  *live.Screen // nil in line mode
+}
+
+// newOutputs opens the sinks. In line mode with a command of the user's, the
+// text goes to stderr: stdout is the command's.
+func newOutputs(o *options) (*outputs, error) {
+	out := &outputs{}
+	if o.output != "" {
+		r, err := report.NewRecorder(o.output)
+		if err != nil {
+			return nil, err
+		}
+		out.sinks = append(out.sinks, r)
+	}
+	if o.json != "" {
+		j, err := newJSON(o.json)
+		if err != nil {
+			return nil, err
+		}
+		out.sinks = append(out.sinks, j)
+	}
+	text := os.Stdout
+	if len(o.command) > 0 || o.output == "-" {
+		text = os.Stderr
+	}
+	lines := report.LineOptions{Location: time.Local, NoTicks: o.quiet}
+	switch {
+	case o.json == "-":
+	case wantsScreen(o):
+		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii})
+		lines.SummaryOnly = true
+		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
+	default:
+		out.sinks = append(out.sinks, report.NewLine(text, lines))
+	}
+	return out, nil
+}
+
+// jsonFile is a JSON sink that closes its file.
+type jsonFile struct {
+	*report.JSON
+	f *os.File
+}
+
+func newJSON(path string) (report.Sink, error) {
+	if path == "-" {
+		return report.NewJSON(os.Stdout), nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("create JSON output: %w", err)
+	}
+	return &jsonFile{report.NewJSON(f), f}, nil
+}
+
+// End implements report.Sink.
+func (j *jsonFile) End(s *report.Summary) error {
+	return errors.Join(j.JSON.End(s), j.f.Close())
+}
+
+// wantsScreen is for a person at a terminal that can be drawn on.
+func wantsScreen(o *options) bool {
+	if o.batch || o.quiet || len(o.command) > 0 || os.Getenv("CI") != "" {
+		return false
+	}
+	if t := os.Getenv("TERM"); t == "" || t == "dumb" {
+		return false
+	}
+	return isTerminal(os.Stdout) && isTerminal(os.Stdin)
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
+func colorOf(s string) live.Color {
+	switch s {
+	case "always":
+		return live.ColorAlways
+	case "never":
+		return live.ColorNever
+	}
+	return live.ColorAuto
+}
