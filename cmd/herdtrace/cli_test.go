@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +109,36 @@ func TestNoRights(t *testing.T) {
 	}
 	if out, _, code = cli(t, nil, "check"); code != 0 || !strings.Contains(out, "2 of 2 signals work") {
 		t.Errorf("check as root: exit %d: %s", code, out)
+	}
+}
+
+// TestRefused: hosts that look fine to a program that is root, and are not.
+func TestRefused(t *testing.T) {
+	needRoot(t)
+	for name, tt := range map[string]struct {
+		wrap []string
+		says []string
+	}{
+		"no BTF":           {[]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$@"`, "sh"}, []string{"CONFIG_DEBUG_INFO_BTF"}},
+		"a user namespace": {[]string{"unshare", "--user", "--map-root-user"}, []string{"bpf(2)", "on the host"}},
+	} {
+		for _, args := range [][]string{{"-d", "1s"}, {"check"}} {
+			argv := append(append(slices.Clone(tt.wrap), tool(t, "herdtrace")), args...)
+			cmd := exec.Command(argv[0], argv[1:]...)
+			var out, talk bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &talk
+			cmd.Run()
+			if code := cmd.ProcessState.ExitCode(); code != 77 {
+				t.Errorf("%s: %v: exit %d, want 77: %s", name, args, code, talk.String())
+			}
+			if args[0] == "check" {
+				if !strings.Contains(out.String(), "FAIL") {
+					t.Errorf("%s: check does not say FAIL: %s", name, out.String())
+				}
+				continue
+			}
+			oneLine(t, talk.String(), tt.says...)
+		}
 	}
 }
 

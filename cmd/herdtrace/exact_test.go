@@ -7,6 +7,11 @@ package main
 import (
 	"fmt"
 	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -167,6 +172,32 @@ func TestPortFilter(t *testing.T) {
 	r = lab(t, []string{"-P", "8097"}, "--mode", "block", "--rate", "2000", "--conns", "20", "--port", "8098")
 	if n := len(r.summary(t).Listeners); n != 0 {
 		t.Errorf("%d listeners, want none", n)
+	}
+}
+
+// TestPidFilter: a process and its children, nobody else.
+func TestPidFilter(t *testing.T) {
+	needRoot(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	dir := t.TempDir()
+	up, start := filepath.Join(dir, "up"), filepath.Join(dir, "start")
+	load := exec.Command(tool(t, "herdlab"), "accept", "--mode", "epoll-lt", "--rate", "1000", "--conns", "500",
+		"--linger", "60s", "--duration", "60s", "--ready-file", up, "--wait-file", start)
+	if err := load.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer load.Wait()
+	defer load.Process.Signal(os.Interrupt)
+	eventually(t, "the lab is up", func() bool { _, err := os.Stat(up); return err == nil })
+	writeFile(t, start, "")
+	r := herdtrace(t, "-p", strconv.Itoa(load.Process.Pid), "-d", "2s")
+	ls := r.summary(t).Listeners
+	if len(ls) != 1 || ls[0].Program != "herdlab" || ls[0].Workers != 8 || ls[0].Processes != 9 {
+		t.Errorf("listeners %+v, want the lab's only, with 8 workers in 9 processes", ls)
 	}
 }
 

@@ -81,8 +81,11 @@ func (k *kernel) createMaps() error {
 	if errors.Is(err, unix.EPERM) && raiseMemlock() == nil {
 		maps, err = ebpf.NewCollection(only.Copy())
 	}
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("%w: create BPF maps: %v: the kernel refuses bpf(2) here (a user namespace, a seccomp filter or kernel lockdown: run it on the host, as root)", ErrHost, plain(err))
+	}
 	if err != nil {
-		return fmt.Errorf("create BPF maps: %w", plain(err))
+		return fmt.Errorf("create BPF maps: %w", err)
 	}
 	k.maps = maps
 	return nil
