@@ -86,6 +86,7 @@ type jsonListener struct {
 	Workers        int    `json:"workers"`
 	AcceptQueueLen uint32 `json:"accept_queue_len"`
 	AcceptQueueMax uint32 `json:"accept_queue_max"`
+	BurstsUnsent   uint64 `json:"bursts_unsent_total"` // herd-burst events that the rate bound held back
 	Completions    uint64 `json:"completions_total"`
 	jsonCounters
 	Empty     *uint64  `json:"empty_wakeups_total,omitempty"`
@@ -308,7 +309,7 @@ func listenerRecords(f *model.Frame, total bool) []jsonListener {
 			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, Inode: l.Inode, Closed: l.Closed,
 			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
 			Processes: l.Processes, Workers: len(l.Workers) + l.GoneWorkers,
-			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax,
+			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax, BurstsUnsent: l.BurstsUnsentTotal,
 			Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
 			Threads: workerRecords(f, l, total),
 		}

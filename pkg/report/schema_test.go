@@ -29,7 +29,7 @@ var pinned = map[string]struct {
 	"rejection": {sample.Rejection{}, "variant error"},
 	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners"},
 	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by"},
-	"listener": {jsonListener{}, "addr port proto netns inode closed program wait reuseport sockets processes workers accept_queue_len accept_queue_max " +
+	"listener": {jsonListener{}, "addr port proto netns inode closed program wait reuseport sockets processes workers accept_queue_len accept_queue_max bursts_unsent_total " +
 		"completions_total accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total empty_wakeups_total " +
 		"empty_wakeups_cpu_seconds_total wakeups_per_accept accepts_per_s completions_per_s wakeups_per_s accept_eagain_per_s threads"},
 	"thread": {jsonWorker{}, "pid tid comm wait ended accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total " +

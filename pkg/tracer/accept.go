@@ -109,7 +109,7 @@ func (r *acceptReader) Close() {
 	}
 }
 
-// readIter runs it once and returns its records, which alias one buffer.
+// readIter runs it once and returns its records.
 func readIter[T any](it *link.Iter) ([]T, error) {
 	f, err := it.Open()
 	if err != nil {
@@ -211,6 +211,7 @@ func (r *acceptReader) drainRetired() error {
 	var inodes []uint64
 	it := r.retired.Iterate()
 	for it.Next(&ino, &raw) {
+		raw.Live = 0 // what the last dump had found
 		r.close(r.listener(&raw))
 		inodes = append(inodes, ino)
 	}

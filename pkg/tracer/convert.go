@@ -31,6 +31,7 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 		QueuedChecksTotal:  ls.queued,
 		StalledChecksTotal: ls.stalled,
 		Processes:          len(r.holders.of[raw.Ino]),
+		BurstsUnsentTotal:  raw.BurstsUnsent,
 		NoWakeups:          r.byState && raw.Protocol == 0,
 		Gone:               ls.gone,
 		GoneWorkers:        ls.goneWorkers,

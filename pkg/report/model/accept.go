@@ -52,7 +52,7 @@ func buildAccept(f *Frame, prev *sample.Accept) *Accept {
 	slices.SortFunc(a.Listeners, byAttention)
 	for _, s := range f.Header.Signals {
 		if s.Name == SignalWake && s.Accuracy != sample.Unavailable {
-			a.Accuracy, a.SignalDetail = s.Accuracy, s.Note
+			a.Accuracy = s.Accuracy
 		}
 	}
 	return a

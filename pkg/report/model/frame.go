@@ -72,15 +72,14 @@ type Cost struct {
 type Accept struct {
 	// Listeners are in the order of their need for attention: most useless
 	// wake-ups first, then most accepts, then by name.
-	Listeners    []*Listener
-	ConnsPerS    float64 // completed or accepted, whichever is more: io_uring's accepts may not be seen
-	AcceptsPerS  float64
-	WakeupsPerS  float64
-	EAGAINPerS   float64
-	WastedPerS   float64 // wasted wake-ups
-	EmptyCPU     float64 // of one core
-	Accuracy     string  // sample.Exact or sample.Approximate
-	SignalDetail string  // variant and note, for a footer
+	Listeners   []*Listener
+	ConnsPerS   float64 // completed or accepted, whichever is more: io_uring's accepts may not be seen
+	AcceptsPerS float64
+	WakeupsPerS float64
+	EAGAINPerS  float64
+	WastedPerS  float64 // wasted wake-ups
+	EmptyCPU    float64 // of one core
+	Accuracy    string  // sample.Exact or sample.Approximate
 }
 
 // Listener is one listening socket during the interval.

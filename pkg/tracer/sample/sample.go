@@ -139,6 +139,9 @@ type Listener struct {
 	QueuedChecksTotal  uint64 `json:"queued_checks_total,omitempty"`
 	StalledChecksTotal uint64 `json:"stalled_checks_total,omitempty"`
 
+	// BurstsUnsentTotal counts the herd-burst events that the rate bound held back.
+	BurstsUnsentTotal uint64 `json:"bursts_unsent_total,omitempty"`
+
 	// Processes is how many processes hold the socket, 0 where not known;
 	// HolderProgram is the program of the first of them.
 	Processes     int      `json:"processes,omitempty"`
