@@ -75,12 +75,12 @@ type workerState struct {
 func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
 	r = &acceptReader{
 		opts:      o,
-		listeners: k.maps.Maps["listeners"],
-		workers:   k.maps.Maps["workers"],
-		retired:   k.maps.Maps["retired"],
+		listeners: k.mapOf("listeners"),
+		workers:   k.mapOf("workers"),
+		retired:   k.mapOf("retired"),
 		byInode:   make(map[uint64]*listenerState),
 		procs:     newProcCache(),
-		byState:   k.byState,
+		byState:   k.hasFlag(SignalWake, flagByState),
 	}
 	defer func() {
 		if err != nil {

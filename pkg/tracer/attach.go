@@ -36,31 +36,42 @@ func (u *Unavailable) Error() string {
 // Unwrap returns the cause.
 func (u *Unavailable) Unwrap() error { return u.Err }
 
+// objects are the compiled BPF objects: one for each set of programs that share
+// maps. Their programs and maps have names of their own.
+var objects = []func() (*ebpf.CollectionSpec, error){bpf.LoadAccept}
+
+// object is one of them, its maps created.
+type object struct {
+	spec *ebpf.CollectionSpec
+	maps *ebpf.Collection // every map, no program
+}
+
 // kernel is what is loaded: the maps, the programs and what keeps them attached.
 type kernel struct {
-	spec     *ebpf.CollectionSpec
-	maps     *ebpf.Collection // every map, no program
+	objects  []*object
 	programs map[string]*ebpf.Program
 	links    []io.Closer
 	signals  []sample.Signal
-	byState  bool // window_by_state is set
+	chosen   map[string]*variant // by signal; none where it is unavailable
 }
 
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
 // It fails only where not even the maps can be made.
 func loadKernel(o *Options) (*kernel, error) {
-	spec, err := bpf.LoadAccept()
-	if err != nil {
-		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
-	}
-	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers} {
-		if n > 0 {
-			spec.Maps[name].MaxEntries = n
+	k := &kernel{programs: make(map[string]*ebpf.Program), chosen: make(map[string]*variant)}
+	for _, load := range objects {
+		spec, err := load()
+		if err != nil {
+			k.Close()
+			return nil, fmt.Errorf("read an embedded BPF object: %w", err)
 		}
-	}
-	k := &kernel{spec: spec, programs: make(map[string]*ebpf.Program)}
-	if err := k.createMaps(); err != nil {
-		return nil, err
+		sizeMaps(spec, o)
+		obj := &object{spec: spec}
+		k.objects = append(k.objects, obj)
+		if err := obj.createMaps(); err != nil {
+			k.Close()
+			return nil, err
+		}
 	}
 	for _, name := range signals {
 		sig, err := k.attachSignal(name, o.Variants[name])
@@ -73,9 +84,46 @@ func loadKernel(o *Options) (*kernel, error) {
 	return k, nil
 }
 
+func sizeMaps(spec *ebpf.CollectionSpec, o *Options) {
+	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers} {
+		if m := spec.Maps[name]; m != nil && n > 0 {
+			m.MaxEntries = n
+		}
+	}
+}
+
+// mapOf returns the map of that name, of whatever object.
+func (k *kernel) mapOf(name string) *ebpf.Map {
+	for _, o := range k.objects {
+		if m := o.maps.Maps[name]; m != nil {
+			return m
+		}
+	}
+	panic("no BPF map is called " + name)
+}
+
+// hasFlag reports whether the variant of the signal that runs sets the flag.
+func (k *kernel) hasFlag(signal, flag string) bool {
+	v := k.chosen[signal]
+	return v != nil && slices.Contains(v.flags, flag)
+}
+
+// setVariable sets a global variable of whatever object has it.
+func (k *kernel) setVariable(name string, v any) error {
+	for _, o := range k.objects {
+		if x := o.maps.Variables[name]; x != nil {
+			if err := x.Set(v); err != nil {
+				return fmt.Errorf("set %s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("set %s: no BPF object has it", name)
+}
+
 // createMaps makes the maps that all programs share.
-func (k *kernel) createMaps() error {
-	only := k.spec.Copy()
+func (o *object) createMaps() error {
+	only := o.spec.Copy()
 	only.Programs = nil
 	maps, err := ebpf.NewCollection(only)
 	if errors.Is(err, unix.EPERM) && raiseMemlock() == nil {
@@ -87,7 +135,7 @@ func (k *kernel) createMaps() error {
 	if err != nil {
 		return fmt.Errorf("create BPF maps: %w", err)
 	}
-	k.maps = maps
+	o.maps = maps
 	return nil
 }
 
@@ -109,6 +157,7 @@ func (k *kernel) attachSignal(name, forced string) (sample.Signal, error) {
 		err := k.attachVariant(name, &v)
 		if err == nil {
 			sig.Variant, sig.Accuracy, sig.Note = v.name, v.accuracy, v.note
+			k.chosen[name] = &v
 			for _, h := range v.hooks {
 				sig.Hooks = append(sig.Hooks, h.name)
 			}
@@ -133,12 +182,14 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 		for i := len(done) - 1; i >= 0; i-- {
 			done[i].Close()
 		}
+		for _, name := range v.flags {
+			k.setVariable(name, false) // it could be set to true
+		}
 	}
-	if err := k.maps.Variables["window_by_state"].Set(v.byState); v.byState && err != nil {
-		return fmt.Errorf("set window_by_state: %w", err)
-	}
-	if err := k.maps.Variables["window_has_exit"].Set(v.hasExit); v.hasExit && err != nil {
-		return fmt.Errorf("set window_has_exit: %w", err)
+	for _, name := range v.flags {
+		if err := k.setVariable(name, true); err != nil {
+			return err
+		}
 	}
 	for i := range v.hooks {
 		h := &v.hooks[i]
@@ -160,7 +211,6 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 		return &Unavailable{Signal: signal, Variant: v.name, Hook: h.name, Err: plain(err)}
 	}
 	k.links = append(k.links, done...)
-	k.byState = k.byState || v.byState
 	return nil
 }
 
@@ -169,16 +219,22 @@ func (k *kernel) load(name string) (*ebpf.Program, error) {
 	if p := k.programs[name]; p != nil {
 		return p, nil
 	}
-	one := k.spec.Copy()
+	var obj *object
+	for _, o := range k.objects {
+		if o.spec.Programs[name] != nil {
+			obj = o
+		}
+	}
+	if obj == nil {
+		return nil, fmt.Errorf("find program %s in the embedded BPF objects: there is none", name)
+	}
+	one := obj.spec.Copy()
 	for n := range one.Programs {
 		if n != name {
 			delete(one.Programs, n)
 		}
 	}
-	if one.Programs[name] == nil {
-		return nil, fmt.Errorf("find program %s in the embedded BPF object: there is none", name)
-	}
-	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: k.maps.Maps})
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: obj.maps.Maps})
 	if err != nil {
 		return nil, err
 	}
@@ -218,9 +274,11 @@ func (k *kernel) Close() error {
 		p.Close()
 	}
 	k.programs = nil
-	if k.maps != nil {
-		k.maps.Close()
-		k.maps = nil
+	for _, o := range k.objects {
+		if o.maps != nil {
+			o.maps.Close()
+			o.maps = nil
+		}
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ type eventReader struct {
 }
 
 func newEventReader(k *kernel) (*eventReader, error) {
-	rd, err := ringbuf.NewReader(k.maps.Maps["events"])
+	rd, err := ringbuf.NewReader(k.mapOf("events"))
 	if err != nil {
 		return nil, fmt.Errorf("open event ring: %w", err)
 	}

@@ -59,9 +59,11 @@ type programTotals struct {
 }
 
 func newSelfMeter(k *kernel) (*selfMeter, error) {
-	m := &selfMeter{kern: k, losses: k.maps.Maps["losses"]}
-	for _, mp := range k.maps.Maps {
-		m.maps += mapBytes(mp)
+	m := &selfMeter{kern: k, losses: k.mapOf("losses")}
+	for _, o := range k.objects {
+		for _, mp := range o.maps.Maps {
+			m.maps += mapBytes(mp)
+		}
 	}
 	m.begin()
 	return m, nil
@@ -182,7 +184,7 @@ func (m *selfMeter) read() (sample.Self, error) {
 // of theirs that is skipped loses no count.
 func (m *selfMeter) readMisses(s *sample.Self) {
 	for name, p := range m.kern.programs {
-		closes := name == "netif_receive_skb" || name == "softirq_exit" || (name == "inet_sock_set_state" && !m.kern.byState)
+		closes := name == "netif_receive_skb" || name == "softirq_exit" || (name == "inet_sock_set_state" && !m.kern.hasFlag(SignalWake, flagByState))
 		st, err := p.Stats()
 		if err != nil || closes || st.RecursionMisses == 0 {
 			continue

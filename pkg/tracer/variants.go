@@ -16,6 +16,9 @@ const (
 	SignalWake = "wake"
 )
 
+// flagByState is set where the wake window opens at the child's ESTABLISHED.
+const flagByState = "window_by_state"
+
 // hook is one program and where it goes. Raw and BTF tracepoints, fentry and
 // fexit carry their target in the object; a classic tracepoint names it here.
 type hook struct {
@@ -30,8 +33,7 @@ type variant struct {
 	name     string
 	accuracy string
 	note     string
-	byState  bool // window_by_state: see maps.bpf.h
-	hasExit  bool // window_has_exit
+	flags    []string // global variables of the object that it sets: see maps.bpf.h
 	hooks    []hook
 }
 
@@ -78,7 +80,7 @@ var variants = map[string][]variant{
 		{
 			name:     "fentry",
 			accuracy: sample.Exact,
-			hasExit:  true,
+			flags:    []string{"window_has_exit"},
 			hooks: []hook{
 				{program: "readable_entry", name: "fentry/sock_def_readable"},
 				{program: "readable_exit", name: "fexit/sock_def_readable"},
@@ -89,7 +91,7 @@ var variants = map[string][]variant{
 			name:     "set_state",
 			accuracy: sample.Approximate,
 			note:     "a SO_REUSEPORT group's completions are counted at one of its members; unix sockets are not seen",
-			byState:  true,
+			flags:    []string{flagByState},
 			hooks: []hook{
 				{program: "inet_sock_set_state", name: "tp_btf/inet_sock_set_state"},
 				{program: "netif_receive_skb", name: "tp_btf/netif_receive_skb"},

@@ -74,6 +74,9 @@ type Sample struct {
 	Self   Self    `json:"self"`
 	Host   *Host   `json:"host,omitempty"`
 	Accept *Accept `json:"accept,omitempty"`
+	Listen *Listen `json:"listen,omitempty"`
+	CPUs   []CPU   `json:"cpus,omitempty"`
+	NetRX  *NetRX  `json:"netrx,omitempty"`
 	Events []Event `json:"events,omitempty"`
 }
 
@@ -141,6 +144,10 @@ type Listener struct {
 
 	// BurstsUnsentTotal counts the herd-burst events that the rate bound held back.
 	BurstsUnsentTotal uint64 `json:"bursts_unsent_total,omitempty"`
+
+	// Queues is the listen signal's part: nil where it is not measured, and for
+	// unix sockets, which have no SYN queue and block instead of refusing.
+	Queues *Queues `json:"queues,omitempty"`
 
 	// Processes is how many processes hold the socket, 0 where not known;
 	// HolderProgram is the program of the first of them.
@@ -212,6 +219,12 @@ const (
 	// EventListenerOpened and EventListenerClosed frame a listener's life.
 	EventListenerOpened = "listener-opened"
 	EventListenerClosed = "listener-closed"
+	// EventRefusal: Refused clients' packets were turned away at Place since the
+	// last such event of the listener; Client is the one that it was sent for.
+	EventRefusal = "refusal"
+	// EventBacklogDrop: the CPU backlog was full, and Refused packets of Device
+	// were dropped since the last such event.
+	EventBacklogDrop = "backlog-drop"
 )
 
 // Event is something rare that happened between two ticks.
@@ -222,4 +235,9 @@ type Event struct {
 	CPU            uint32 `json:"cpu,omitempty"`
 	Woken          uint32 `json:"woken,omitempty"`
 	AcceptQueueLen uint32 `json:"accept_queue_len,omitempty"`
+	SynQueueLen    uint32 `json:"syn_queue_len,omitempty"`
+	Place          string `json:"place,omitempty"`
+	Client         string `json:"client,omitempty"` // address and port, as net.JoinHostPort writes them
+	Refused        uint64 `json:"refused,omitempty"`
+	Device         string `json:"device,omitempty"`
 }
