@@ -46,11 +46,16 @@ type role struct {
 
 var scenarios = []scenario{
 	{"accept", "many workers accepting on one port: herds, lost edges and their healthy twins", runAccept},
+	{"listen", "a listener that refuses clients: full accept queue, full SYN queue, cookies, and healthy twins", runListen},
+	{"netrx", "packets between a device and a socket: an input backlog that overflows, NET_RX on one core", runNetRX},
 }
 
 var roles = []role{
 	{roleAcceptWorker, runAcceptWorker},
 	{roleAcceptClient, runAcceptClient},
+	{roleListenServer, runListenServer},
+	{roleNetRXDoor, runNetRXDoor},
+	{roleNetRXRoom, runNetRXRoom},
 }
 
 // init pins the main goroutine to the main thread, for two reasons: a worker
