@@ -10,18 +10,25 @@
 #include "kernel.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include "record.h"
-#include "compat.bpf.h"
 #include "maps.bpf.h"
+#include "mib.bpf.h"
+#include "compat.bpf.h"
 #include "listener.bpf.h"
+#include "queue.bpf.h"
 #include "accept.bpf.h"
 #include "wake.bpf.h"
+#include "refuse.bpf.h"
+#include "listen.bpf.h"
 
 /* Types that no map holds would be missing from the BTF that Go is generated from. */
 const struct event *keep_event __attribute__((unused));
 const struct holder *keep_holder __attribute__((unused));
 const enum event_kind *keep_event_kind __attribute__((unused));
 const enum holder_kind *keep_holder_kind __attribute__((unused));
+const enum place *keep_place __attribute__((unused));
+const enum mib_kind *keep_mib_kind __attribute__((unused));
 const enum loss *keep_loss __attribute__((unused));
 
 /* What the accept() hooks return to us: >= 0 accepted, -EAGAIN. All else
@@ -131,6 +138,80 @@ SEC("tp_btf/sched_waking")
 int sched_waking(__u64 *ctx)
 {
 	return on_waking(ctx, (void *)ctx[0]);
+}
+
+/* listen(2): its argument is kept nowhere once it is cut to somaxconn. */
+SEC("tracepoint/syscalls/sys_exit_listen")
+int sys_exit_listen(struct sys_exit_args *ctx)
+{
+	return ctx->ret ? 0 : on_listen_exit(current_regs());
+}
+
+/* The three functions in which a listener refuses; how many arguments they have
+ * beyond the first ones differs, and does not matter.
+ */
+SEC("fentry/tcp_conn_request")
+int conn_request_entry(__u64 *ctx)
+{
+	mark_mib((void *)ctx[2], STAGE_SYN);
+	return 0;
+}
+
+SEC("fexit/tcp_conn_request")
+int conn_request_exit(__u64 *ctx)
+{
+	return on_stage_exit((void *)ctx[2], (void *)ctx[3], STAGE_SYN);
+}
+
+SEC("fentry/tcp_check_req")
+int check_req_entry(__u64 *ctx)
+{
+	return on_ack_entry((void *)ctx[0]);
+}
+
+SEC("fexit/tcp_check_req")
+int check_req_exit(__u64 *ctx)
+{
+	return on_stage_exit((void *)ctx[0], (void *)ctx[1], STAGE_ACK);
+}
+
+SEC("fentry/cookie_v4_check")
+int cookie_v4_entry(__u64 *ctx)
+{
+	mark_mib((void *)ctx[0], STAGE_COOKIE);
+	return 0;
+}
+
+SEC("fexit/cookie_v4_check")
+int cookie_v4_exit(__u64 *ctx)
+{
+	return on_stage_exit((void *)ctx[0], (void *)ctx[1], STAGE_COOKIE);
+}
+
+SEC("fentry/cookie_v6_check")
+int cookie_v6_entry(__u64 *ctx)
+{
+	mark_mib((void *)ctx[0], STAGE_COOKIE);
+	return 0;
+}
+
+SEC("fexit/cookie_v6_check")
+int cookie_v6_exit(__u64 *ctx)
+{
+	return on_stage_exit((void *)ctx[0], (void *)ctx[1], STAGE_COOKIE);
+}
+
+SEC("tp_btf/kfree_skb")
+int listen_kfree_skb(__u64 *ctx)
+{
+	return on_free((void *)ctx[0], ctx[2], (void *)ctx[3]);
+}
+
+/* With the location in 6.12; 6.1 has the packet only, and refuses the program. */
+SEC("tp_btf/consume_skb")
+int listen_consume_skb(__u64 *ctx)
+{
+	return on_consume((void *)ctx[0], ctx[1]);
 }
 
 /* An empty program on the same kinds of hook: what the bench compares with. */

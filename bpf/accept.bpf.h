@@ -98,10 +98,12 @@ static __always_inline int on_accept(struct sock *sk, long ret, __u32 slot)
 
 		bpf_map_update_elem(&homes, &tid, &key, BPF_ANY);
 	}
-	if (ret == -EAGAIN)
+	if (ret == -EAGAIN) {
 		count_eagain(w, t);
-	else
-		count_accepted(w);
+		return 0;
+	}
+	count_accepted(w);
+	note_accepted(l, sk);
 	return 0;
 }
 

@@ -13,6 +13,35 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type AcceptBound struct {
+	_  structs.HostLayout
+	N  uint64
+	Sk [16]uint64
+}
+
+type AcceptBoundKey struct {
+	_      structs.HostLayout
+	Netns  uint32
+	Port   uint16
+	Family uint16
+	Addr   [16]uint8
+}
+
+type AcceptClient struct {
+	_        structs.HostLayout
+	LastNs   uint64
+	Refusals uint64
+}
+
+type AcceptClientKey struct {
+	_      structs.HostLayout
+	Ino    uint64
+	Addr   [16]uint8
+	Port   uint16
+	Family uint16
+	Pad    uint32
+}
+
 type AcceptEvent struct {
 	_              structs.HostLayout
 	MonoNs         uint64
@@ -21,12 +50,20 @@ type AcceptEvent struct {
 	Woken          uint32
 	AcceptQueueLen uint32
 	Cpu            uint32
+	Refused        uint64
+	Place          uint32
+	SynQueueLen    uint32
+	ClientAddr     [16]uint8
+	ClientPort     uint16
+	ClientFamily   uint16
+	Pad            uint32
 }
 
 type AcceptEventKind uint32
 
 const (
 	AcceptEventKindEVENT_HERD_BURST AcceptEventKind = 1
+	AcceptEventKindEVENT_REFUSAL    AcceptEventKind = 2
 )
 
 type AcceptHolder struct {
@@ -46,6 +83,15 @@ const (
 	AcceptHolderKindHOLDER_URING    AcceptHolderKind = 3
 )
 
+type AcceptLastMib struct {
+	_   structs.HostLayout
+	Mib struct {
+		_ structs.HostLayout
+		N [4]uint64
+	}
+	Valid uint64
+}
+
 type AcceptListener struct {
 	_                structs.HostLayout
 	Sk               uint64
@@ -53,6 +99,15 @@ type AcceptListener struct {
 	Ready            uint64
 	BurstNs          uint64
 	BurstsUnsent     uint64
+	Refused          [4]uint64
+	CookiesSent      uint64
+	CookiesFailed    uint64
+	RefusalNs        uint64
+	RefusalsUnsent   uint64
+	RefusalsPending  uint64
+	AcceptFullNs     uint64
+	AcceptFullSince  uint64
+	NetnsCookie      uint64
 	Netns            uint32
 	Family           uint16
 	Port             uint16
@@ -67,6 +122,16 @@ type AcceptListener struct {
 	AcceptQueueLen   uint32
 	AcceptQueueMax   uint32
 	AcceptQueueFirst uint32
+	AcceptQueuePeak  uint32
+	SynQueuePeak     uint32
+	SynQueueLen      uint32
+	Drops            uint32
+	DropsBooked      uint32
+	Somaxconn        uint32
+	MaxSynBacklog    uint32
+	Syncookies       uint32
+	AbortOnOverflow  uint32
+	Backlog          int32
 }
 
 type AcceptLoss uint32
@@ -77,7 +142,40 @@ const (
 	AcceptLossLOSS_RETIRED_MAP_FULL  AcceptLoss = 2
 	AcceptLossLOSS_RING_FULL         AcceptLoss = 3
 	AcceptLossLOSS_SOCKET_GONE       AcceptLoss = 4
-	AcceptLossLOSS_KINDS             AcceptLoss = 5
+	AcceptLossLOSS_CLIENT_SKETCH     AcceptLoss = 5
+	AcceptLossLOSS_KINDS             AcceptLoss = 6
+)
+
+type AcceptMibKind uint32
+
+const (
+	AcceptMibKindMIB_LISTEN_OVERFLOWS AcceptMibKind = 0
+	AcceptMibKindMIB_LISTEN_DROPS     AcceptMibKind = 1
+	AcceptMibKindMIB_COOKIES_SENT     AcceptMibKind = 2
+	AcceptMibKindMIB_COOKIES_FAILED   AcceptMibKind = 3
+	AcceptMibKindMIB_KINDS            AcceptMibKind = 4
+)
+
+type AcceptMibRoom struct {
+	_            structs.HostLayout
+	Self         uint64
+	Map          uint64
+	PercpuOffset uint64
+	Marked       [3]uint64
+	Marks        [3]struct {
+		_ structs.HostLayout
+		N [4]uint64
+	}
+}
+
+type AcceptPlace uint32
+
+const (
+	AcceptPlacePLACE_ACCEPT_QUEUE_SYN    AcceptPlace = 0
+	AcceptPlacePLACE_ACCEPT_QUEUE_ACK    AcceptPlace = 1
+	AcceptPlacePLACE_ACCEPT_QUEUE_COOKIE AcceptPlace = 2
+	AcceptPlacePLACE_SYN_QUEUE           AcceptPlace = 3
+	AcceptPlacePLACES                    AcceptPlace = 4
 )
 
 type AcceptPortKey struct {
@@ -91,6 +189,11 @@ type AcceptScratch struct {
 	_        structs.HostLayout
 	Listener AcceptListener
 	Worker   AcceptWorker
+}
+
+type AcceptSketch struct {
+	_    structs.HostLayout
+	Rank [256]uint8
 }
 
 type AcceptWindow struct {
@@ -145,15 +248,29 @@ type AcceptWorkerKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	AcceptMapBounds            = "bounds"
+	AcceptMapClients           = "clients"
+	AcceptMapEmptySketch       = "empty_sketch"
 	AcceptMapEvents            = "events"
 	AcceptMapHomes             = "homes"
+	AcceptMapLastMibs          = "last_mibs"
 	AcceptMapListeners         = "listeners"
 	AcceptMapLosses            = "losses"
+	AcceptMapMibRooms          = "mib_rooms"
 	AcceptMapPorts             = "ports"
 	AcceptMapRetired           = "retired"
 	AcceptMapScratches         = "scratches"
+	AcceptMapSketches          = "sketches"
 	AcceptMapWindows           = "windows"
 	AcceptMapWorkers           = "workers"
+	AcceptProgCheckReqEntry    = "check_req_entry"
+	AcceptProgCheckReqExit     = "check_req_exit"
+	AcceptProgConnRequestEntry = "conn_request_entry"
+	AcceptProgConnRequestExit  = "conn_request_exit"
+	AcceptProgCookieV4Entry    = "cookie_v4_entry"
+	AcceptProgCookieV4Exit     = "cookie_v4_exit"
+	AcceptProgCookieV6Entry    = "cookie_v6_entry"
+	AcceptProgCookieV6Exit     = "cookie_v6_exit"
 	AcceptProgDoAcceptExit     = "do_accept_exit"
 	AcceptProgDumpHolders      = "dump_holders"
 	AcceptProgDumpListeners    = "dump_listeners"
@@ -162,6 +279,8 @@ const (
 	AcceptProgEmptySysExit     = "empty_sys_exit"
 	AcceptProgEmptyTracepoint  = "empty_tracepoint"
 	AcceptProgInetSockSetState = "inet_sock_set_state"
+	AcceptProgListenConsumeSkb = "listen_consume_skb"
+	AcceptProgListenKfreeSkb   = "listen_kfree_skb"
 	AcceptProgNetifReceiveSkb  = "netif_receive_skb"
 	AcceptProgReadableEntry    = "readable_entry"
 	AcceptProgReadableExit     = "readable_exit"
@@ -171,11 +290,19 @@ const (
 	AcceptProgSysExit          = "sys_exit"
 	AcceptProgSysExitAccept    = "sys_exit_accept"
 	AcceptProgSysExitAccept4   = "sys_exit_accept4"
+	AcceptProgSysExitListen    = "sys_exit_listen"
+	AcceptVarHashSeed          = "hash_seed"
 	AcceptVarKeepEvent         = "keep_event"
 	AcceptVarKeepEventKind     = "keep_event_kind"
 	AcceptVarKeepHolder        = "keep_holder"
 	AcceptVarKeepHolderKind    = "keep_holder_kind"
 	AcceptVarKeepLoss          = "keep_loss"
+	AcceptVarKeepMibKind       = "keep_mib_kind"
+	AcceptVarKeepPlace         = "keep_place"
+	AcceptVarLooking           = "looking"
+	AcceptVarMibIndex          = "mib_index"
+	AcceptVarRcvStateBytes     = "rcv_state_bytes"
+	AcceptVarRcvStateStart     = "rcv_state_start"
 	AcceptVarWindowByState     = "window_by_state"
 	AcceptVarWindowHasExit     = "window_has_exit"
 )
@@ -222,6 +349,14 @@ type AcceptSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptProgramSpecs struct {
+	CheckReqEntry    *ebpf.ProgramSpec `ebpf:"check_req_entry"`
+	CheckReqExit     *ebpf.ProgramSpec `ebpf:"check_req_exit"`
+	ConnRequestEntry *ebpf.ProgramSpec `ebpf:"conn_request_entry"`
+	ConnRequestExit  *ebpf.ProgramSpec `ebpf:"conn_request_exit"`
+	CookieV4Entry    *ebpf.ProgramSpec `ebpf:"cookie_v4_entry"`
+	CookieV4Exit     *ebpf.ProgramSpec `ebpf:"cookie_v4_exit"`
+	CookieV6Entry    *ebpf.ProgramSpec `ebpf:"cookie_v6_entry"`
+	CookieV6Exit     *ebpf.ProgramSpec `ebpf:"cookie_v6_exit"`
 	DoAcceptExit     *ebpf.ProgramSpec `ebpf:"do_accept_exit"`
 	DumpHolders      *ebpf.ProgramSpec `ebpf:"dump_holders"`
 	DumpListeners    *ebpf.ProgramSpec `ebpf:"dump_listeners"`
@@ -230,6 +365,8 @@ type AcceptProgramSpecs struct {
 	EmptySysExit     *ebpf.ProgramSpec `ebpf:"empty_sys_exit"`
 	EmptyTracepoint  *ebpf.ProgramSpec `ebpf:"empty_tracepoint"`
 	InetSockSetState *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	ListenConsumeSkb *ebpf.ProgramSpec `ebpf:"listen_consume_skb"`
+	ListenKfreeSkb   *ebpf.ProgramSpec `ebpf:"listen_kfree_skb"`
 	NetifReceiveSkb  *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
 	ReadableEntry    *ebpf.ProgramSpec `ebpf:"readable_entry"`
 	ReadableExit     *ebpf.ProgramSpec `ebpf:"readable_exit"`
@@ -239,32 +376,46 @@ type AcceptProgramSpecs struct {
 	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
 	SysExitAccept    *ebpf.ProgramSpec `ebpf:"sys_exit_accept"`
 	SysExitAccept4   *ebpf.ProgramSpec `ebpf:"sys_exit_accept4"`
+	SysExitListen    *ebpf.ProgramSpec `ebpf:"sys_exit_listen"`
 }
 
 // AcceptMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptMapSpecs struct {
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Homes     *ebpf.MapSpec `ebpf:"homes"`
-	Listeners *ebpf.MapSpec `ebpf:"listeners"`
-	Losses    *ebpf.MapSpec `ebpf:"losses"`
-	Ports     *ebpf.MapSpec `ebpf:"ports"`
-	Retired   *ebpf.MapSpec `ebpf:"retired"`
-	Scratches *ebpf.MapSpec `ebpf:"scratches"`
-	Windows   *ebpf.MapSpec `ebpf:"windows"`
-	Workers   *ebpf.MapSpec `ebpf:"workers"`
+	Bounds      *ebpf.MapSpec `ebpf:"bounds"`
+	Clients     *ebpf.MapSpec `ebpf:"clients"`
+	EmptySketch *ebpf.MapSpec `ebpf:"empty_sketch"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Homes       *ebpf.MapSpec `ebpf:"homes"`
+	LastMibs    *ebpf.MapSpec `ebpf:"last_mibs"`
+	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
+	Losses      *ebpf.MapSpec `ebpf:"losses"`
+	MibRooms    *ebpf.MapSpec `ebpf:"mib_rooms"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Retired     *ebpf.MapSpec `ebpf:"retired"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
+	Sketches    *ebpf.MapSpec `ebpf:"sketches"`
+	Windows     *ebpf.MapSpec `ebpf:"windows"`
+	Workers     *ebpf.MapSpec `ebpf:"workers"`
 }
 
 // AcceptVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptVariableSpecs struct {
+	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
 	KeepEvent      *ebpf.VariableSpec `ebpf:"keep_event"`
 	KeepEventKind  *ebpf.VariableSpec `ebpf:"keep_event_kind"`
 	KeepHolder     *ebpf.VariableSpec `ebpf:"keep_holder"`
 	KeepHolderKind *ebpf.VariableSpec `ebpf:"keep_holder_kind"`
 	KeepLoss       *ebpf.VariableSpec `ebpf:"keep_loss"`
+	KeepMibKind    *ebpf.VariableSpec `ebpf:"keep_mib_kind"`
+	KeepPlace      *ebpf.VariableSpec `ebpf:"keep_place"`
+	Looking        *ebpf.VariableSpec `ebpf:"looking"`
+	MibIndex       *ebpf.VariableSpec `ebpf:"mib_index"`
+	RcvStateBytes  *ebpf.VariableSpec `ebpf:"rcv_state_bytes"`
+	RcvStateStart  *ebpf.VariableSpec `ebpf:"rcv_state_start"`
 	WindowByState  *ebpf.VariableSpec `ebpf:"window_by_state"`
 	WindowHasExit  *ebpf.VariableSpec `ebpf:"window_has_exit"`
 }
@@ -289,26 +440,38 @@ func (o *AcceptObjects) Close() error {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptMaps struct {
-	Events    *ebpf.Map `ebpf:"events"`
-	Homes     *ebpf.Map `ebpf:"homes"`
-	Listeners *ebpf.Map `ebpf:"listeners"`
-	Losses    *ebpf.Map `ebpf:"losses"`
-	Ports     *ebpf.Map `ebpf:"ports"`
-	Retired   *ebpf.Map `ebpf:"retired"`
-	Scratches *ebpf.Map `ebpf:"scratches"`
-	Windows   *ebpf.Map `ebpf:"windows"`
-	Workers   *ebpf.Map `ebpf:"workers"`
+	Bounds      *ebpf.Map `ebpf:"bounds"`
+	Clients     *ebpf.Map `ebpf:"clients"`
+	EmptySketch *ebpf.Map `ebpf:"empty_sketch"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Homes       *ebpf.Map `ebpf:"homes"`
+	LastMibs    *ebpf.Map `ebpf:"last_mibs"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
+	Losses      *ebpf.Map `ebpf:"losses"`
+	MibRooms    *ebpf.Map `ebpf:"mib_rooms"`
+	Ports       *ebpf.Map `ebpf:"ports"`
+	Retired     *ebpf.Map `ebpf:"retired"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
+	Sketches    *ebpf.Map `ebpf:"sketches"`
+	Windows     *ebpf.Map `ebpf:"windows"`
+	Workers     *ebpf.Map `ebpf:"workers"`
 }
 
 func (m *AcceptMaps) Close() error {
 	return _AcceptClose(
+		m.Bounds,
+		m.Clients,
+		m.EmptySketch,
 		m.Events,
 		m.Homes,
+		m.LastMibs,
 		m.Listeners,
 		m.Losses,
+		m.MibRooms,
 		m.Ports,
 		m.Retired,
 		m.Scratches,
+		m.Sketches,
 		m.Windows,
 		m.Workers,
 	)
@@ -318,11 +481,18 @@ func (m *AcceptMaps) Close() error {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptVariables struct {
+	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
 	KeepEvent      *ebpf.Variable `ebpf:"keep_event"`
 	KeepEventKind  *ebpf.Variable `ebpf:"keep_event_kind"`
 	KeepHolder     *ebpf.Variable `ebpf:"keep_holder"`
 	KeepHolderKind *ebpf.Variable `ebpf:"keep_holder_kind"`
 	KeepLoss       *ebpf.Variable `ebpf:"keep_loss"`
+	KeepMibKind    *ebpf.Variable `ebpf:"keep_mib_kind"`
+	KeepPlace      *ebpf.Variable `ebpf:"keep_place"`
+	Looking        *ebpf.Variable `ebpf:"looking"`
+	MibIndex       *ebpf.Variable `ebpf:"mib_index"`
+	RcvStateBytes  *ebpf.Variable `ebpf:"rcv_state_bytes"`
+	RcvStateStart  *ebpf.Variable `ebpf:"rcv_state_start"`
 	WindowByState  *ebpf.Variable `ebpf:"window_by_state"`
 	WindowHasExit  *ebpf.Variable `ebpf:"window_has_exit"`
 }
@@ -331,6 +501,14 @@ type AcceptVariables struct {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptPrograms struct {
+	CheckReqEntry    *ebpf.Program `ebpf:"check_req_entry"`
+	CheckReqExit     *ebpf.Program `ebpf:"check_req_exit"`
+	ConnRequestEntry *ebpf.Program `ebpf:"conn_request_entry"`
+	ConnRequestExit  *ebpf.Program `ebpf:"conn_request_exit"`
+	CookieV4Entry    *ebpf.Program `ebpf:"cookie_v4_entry"`
+	CookieV4Exit     *ebpf.Program `ebpf:"cookie_v4_exit"`
+	CookieV6Entry    *ebpf.Program `ebpf:"cookie_v6_entry"`
+	CookieV6Exit     *ebpf.Program `ebpf:"cookie_v6_exit"`
 	DoAcceptExit     *ebpf.Program `ebpf:"do_accept_exit"`
 	DumpHolders      *ebpf.Program `ebpf:"dump_holders"`
 	DumpListeners    *ebpf.Program `ebpf:"dump_listeners"`
@@ -339,6 +517,8 @@ type AcceptPrograms struct {
 	EmptySysExit     *ebpf.Program `ebpf:"empty_sys_exit"`
 	EmptyTracepoint  *ebpf.Program `ebpf:"empty_tracepoint"`
 	InetSockSetState *ebpf.Program `ebpf:"inet_sock_set_state"`
+	ListenConsumeSkb *ebpf.Program `ebpf:"listen_consume_skb"`
+	ListenKfreeSkb   *ebpf.Program `ebpf:"listen_kfree_skb"`
 	NetifReceiveSkb  *ebpf.Program `ebpf:"netif_receive_skb"`
 	ReadableEntry    *ebpf.Program `ebpf:"readable_entry"`
 	ReadableExit     *ebpf.Program `ebpf:"readable_exit"`
@@ -348,10 +528,19 @@ type AcceptPrograms struct {
 	SysExit          *ebpf.Program `ebpf:"sys_exit"`
 	SysExitAccept    *ebpf.Program `ebpf:"sys_exit_accept"`
 	SysExitAccept4   *ebpf.Program `ebpf:"sys_exit_accept4"`
+	SysExitListen    *ebpf.Program `ebpf:"sys_exit_listen"`
 }
 
 func (p *AcceptPrograms) Close() error {
 	return _AcceptClose(
+		p.CheckReqEntry,
+		p.CheckReqExit,
+		p.ConnRequestEntry,
+		p.ConnRequestExit,
+		p.CookieV4Entry,
+		p.CookieV4Exit,
+		p.CookieV6Entry,
+		p.CookieV6Exit,
 		p.DoAcceptExit,
 		p.DumpHolders,
 		p.DumpListeners,
@@ -360,6 +549,8 @@ func (p *AcceptPrograms) Close() error {
 		p.EmptySysExit,
 		p.EmptyTracepoint,
 		p.InetSockSetState,
+		p.ListenConsumeSkb,
+		p.ListenKfreeSkb,
 		p.NetifReceiveSkb,
 		p.ReadableEntry,
 		p.ReadableExit,
@@ -369,6 +560,7 @@ func (p *AcceptPrograms) Close() error {
 		p.SysExit,
 		p.SysExitAccept,
 		p.SysExitAccept4,
+		p.SysExitListen,
 	)
 }
 

@@ -34,6 +34,55 @@ static __always_inline struct sock *tcp_listener_of(struct sock *sk)
 	return first ? first : sk;
 }
 
+/* Given at birth in 6.1; in 5.10 it is an atomic64_t that is 0 until somebody asks.
+ */
+static __always_inline __u64 netns_cookie(struct net *net)
+{
+	return bpf_core_field_exists(net->net_cookie) ? BPF_CORE_READ(net, net_cookie) : 0;
+}
+
+enum skb_drop_reason___overflow { SKB_DROP_REASON_TCP_LISTEN_OVERFLOW___overflow = 1 };
+enum skb_drop_reason___socket { SKB_DROP_REASON_NO_SOCKET___socket = 1, SKB_DROP_REASON_NOT_SPECIFIED___socket };
+
+#define REASON_LISTEN_OVERFLOW                                                                                         \
+	bpf_core_enum_value(enum skb_drop_reason___overflow, SKB_DROP_REASON_TCP_LISTEN_OVERFLOW___overflow)
+#define REASON_NO_SOCKET bpf_core_enum_value(enum skb_drop_reason___socket, SKB_DROP_REASON_NO_SOCKET___socket)
+#define REASON_NOT_SPECIFIED bpf_core_enum_value(enum skb_drop_reason___socket, SKB_DROP_REASON_NOT_SPECIFIED___socket)
+
+/* Which handshake packet a listener freed with this reason. The numbers move
+ * with every release. TCP_LISTEN_OVERFLOW is in 6.16 and not in 6.12, where the
+ * final ACK goes without a reason. STAGES: none.
+ */
+static __always_inline __u32 stage_of_reason(__u32 reason)
+{
+	if (bpf_core_enum_value_exists(enum skb_drop_reason___overflow,
+				       SKB_DROP_REASON_TCP_LISTEN_OVERFLOW___overflow)) {
+		if (reason == REASON_LISTEN_OVERFLOW)
+			return STAGE_ACK;
+	} else if (reason == REASON_NOT_SPECIFIED) {
+		return STAGE_ACK;
+	}
+	return reason == REASON_NO_SOCKET ? STAGE_COOKIE : STAGES;
+}
+
+/* int in 5.10, u8 in 6.1. */
+static __always_inline __u32 tcp_syncookies(struct net *net)
+{
+	__u32 v = 0;
+
+	bpf_core_read(&v, bpf_core_field_size(net->ipv4.sysctl_tcp_syncookies), &net->ipv4.sysctl_tcp_syncookies);
+	return v;
+}
+
+static __always_inline __u32 tcp_abort_on_overflow(struct net *net)
+{
+	__u32 v = 0;
+
+	bpf_core_read(&v, bpf_core_field_size(net->ipv4.sysctl_tcp_abort_on_overflow),
+		      &net->ipv4.sysctl_tcp_abort_on_overflow);
+	return v;
+}
+
 #if defined(__TARGET_ARCH_x86)
 #define NR_ACCEPT 43
 #define NR_ACCEPT4 288
@@ -46,6 +95,11 @@ static __always_inline struct sock *tcp_listener_of(struct sock *sk)
 static __always_inline __u32 syscall_first_arg(struct pt_regs *regs)
 {
 	return BPF_CORE_READ(regs, di);
+}
+
+static __always_inline __s32 syscall_second_arg(struct pt_regs *regs)
+{
+	return BPF_CORE_READ(regs, si);
 }
 
 static __always_inline long syscall_number(struct pt_regs *regs)
@@ -69,6 +123,11 @@ static __always_inline bool task_is_compat(struct task_struct *t)
 static __always_inline __u32 syscall_first_arg(struct pt_regs *regs)
 {
 	return BPF_CORE_READ(regs, orig_x0);
+}
+
+static __always_inline __s32 syscall_second_arg(struct pt_regs *regs)
+{
+	return BPF_CORE_READ(regs, regs[1]);
 }
 
 static __always_inline long syscall_number(struct pt_regs *regs)

@@ -26,8 +26,12 @@ int dump_listeners(struct bpf_iter__bpf_map_elem *ctx)
 		l->accept_queue_max = BPF_CORE_READ(sk, sk_max_ack_backlog);
 		if (!l->port && l->family != AF_UNIX)
 			l->port = BPF_CORE_READ(sk, __sk_common.skc_num);
+		if (l->protocol == IPPROTO_TCP)
+			read_queues(l, sk);
 	}
 	bpf_seq_write(seq, l, sizeof(*l));
+	l->accept_queue_peak = 0;
+	l->syn_queue_peak = 0;
 	return 0;
 }
 

@@ -30,6 +30,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH = 10,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
@@ -50,6 +51,9 @@ enum { BPF_RB_NO_WAKEUP = 1 };
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_RECV 3
 #define TCP_LISTEN 10
+/* include/uapi/linux/if_ether.h */
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
 /* include/linux/sched.h */
 #define PF_KTHREAD 0x00200000
 /* include/uapi/linux/stat.h */
@@ -123,13 +127,54 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct linux_mib {
+	unsigned long mibs[1];
+};
+
+struct netns_mib {
+	struct linux_mib *net_statistics; /* __percpu */
+};
+
+struct netns_core {
+	int sysctl_somaxconn;
+};
+
+struct netns_ipv4 {
+	int sysctl_max_syn_backlog;
+	__u8 sysctl_tcp_syncookies;
+	__u8 sysctl_tcp_abort_on_overflow;
+};
+
 struct net {
+	__u64 net_cookie;
 	struct ns_common ns;
+	struct netns_mib mib;
+	struct netns_core core;
+	struct netns_ipv4 ipv4;
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+	char name[16];
+	int ifindex;
+};
+
+struct dst_entry {
+	struct net_device *dev;
+};
+
+struct sk_buff {
+	unsigned char *head;
+	__be16 protocol;
+	__u16 transport_header;
+	__u16 network_header;
+	unsigned long _skb_refdst;
+	struct net_device *dev;
+};
 
 struct in6_addr {
 	union {
@@ -154,11 +199,16 @@ struct sk_buff_head {
 
 struct socket;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct sock {
 	struct sock_common __sk_common;
 	struct sk_buff_head sk_receive_queue;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
+	atomic_t sk_drops;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	struct socket *sk_socket;
@@ -171,6 +221,14 @@ struct socket {
 struct socket_alloc {
 	struct socket socket;
 	struct inode vfs_inode;
+};
+
+struct request_sock_queue {
+	atomic_t qlen;
+};
+
+struct inet_connection_sock {
+	struct request_sock_queue icsk_accept_queue;
 };
 
 struct mptcp_sock {
@@ -188,6 +246,10 @@ struct unix_address {
 
 struct unix_sock {
 	struct unix_address *addr;
+};
+
+struct bpf_array {
+	void *pptrs[1]; /* __percpu */
 };
 
 struct seq_file;
@@ -212,11 +274,13 @@ struct bpf_iter__task_file {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
+	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
+	__u64 regs[31];
 	__u64 orig_x0;
 	__s32 syscallno;
 };

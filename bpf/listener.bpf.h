@@ -95,7 +95,10 @@ static __always_inline struct listener *add_listener(struct sock *sk, __u64 ino,
 	s->listener.sk = key;
 	s->listener.ino = ino;
 	s->listener.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	s->listener.netns_cookie = netns_cookie(BPF_CORE_READ(sk, __sk_common.skc_net.net));
 	s->listener.accept_queue_first = accept_queue_len(sk);
+	s->listener.drops_booked = BPF_CORE_READ(sk, sk_drops.counter);
+	s->listener.backlog = -1;
 	read_address(&s->listener, sk);
 	s->worker.ino = ino;
 	err = bpf_map_update_elem(&listeners, &key, &s->listener, BPF_NOEXIST);

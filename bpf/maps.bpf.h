@@ -95,6 +95,8 @@ enum slot {
 	SLOT_STATE,
 	SLOT_WAKING,
 	SLOT_HOLDERS,
+	SLOT_LISTEN,
+	SLOT_REFUSE,
 	SLOTS
 };
 
@@ -109,6 +111,39 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+/* Refused clients; the tracer removes those that have not come back. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct client_key);
+	__type(value, struct client);
+} clients SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u64); /* inode of the listener */
+	__type(value, struct sketch);
+} sketches SEC(".maps");
+
+/* Never written: what a new sketch is copied from. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sketch);
+} empty_sketch SEC(".maps");
+
+/* Which listeners a packet may be for; filled by the tracer while refusals are
+ * looked at one by one without a hook that names the listener.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct bound_key);
+	__type(value, struct bound);
+} bounds SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -100,6 +100,7 @@ static __always_inline int on_ready(void *ctx, struct sock *sk, __u8 state)
 		return 0;
 	if (tcp == sk)
 		__sync_fetch_and_add(&l->ready, 1);
+	note_queued(l, tcp);
 	open_window(win, l, ctx);
 	return 0;
 }
