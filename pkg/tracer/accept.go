@@ -44,8 +44,9 @@ type acceptReader struct {
 	orphans                     map[uint64]int // looks at workers without a listener, by its inode
 	looked                      time.Time      // between ticks, last
 	lookCost                    time.Duration
-	seeded                      bool // the listeners that were there at attach are known
-	byState                     bool // Ready is counted for a port, not a socket
+	seeded                      bool          // the listeners that were there at attach are known
+	byState                     bool          // Ready is counted for a port, not a socket
+	listen                      *listenReader // nil: the signal is not measured
 }
 
 type listenerState struct {
@@ -60,6 +61,7 @@ type listenerState struct {
 	peeks       int    // looks at its workers between ticks
 	completions uint64 // the most that was ever seen
 	old         bool   // it was there at attach: so may be what waits in its queue
+	queues      queueState
 }
 
 type workerState struct {
@@ -81,6 +83,9 @@ func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
 		byInode:   make(map[uint64]*listenerState),
 		procs:     newProcCache(),
 		byState:   k.hasFlag(SignalWake, flagByState),
+	}
+	if k.chosen[SignalListen] != nil {
+		r.listen = newListenReader(k)
 	}
 	defer func() {
 		if err != nil {
@@ -106,6 +111,9 @@ func (r *acceptReader) Close() {
 		if it != nil {
 			it.Close()
 		}
+	}
+	if r.listen != nil {
+		r.listen.disarm()
 	}
 }
 
@@ -134,6 +142,9 @@ func readIter[T any](it *link.Iter) ([]T, error) {
 
 // read makes the signal's part of a Sample, and the events since the last one.
 func (r *acceptReader) read() (*sample.Accept, []sample.Event, error) {
+	if r.listen != nil {
+		r.listen.readTotals(r) // first, or what is counted meanwhile would look unseen
+	}
 	// Workers before listeners: so no accept is shown whose completion is not.
 	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
 	if err != nil {
@@ -156,7 +167,11 @@ func (r *acceptReader) read() (*sample.Accept, []sample.Event, error) {
 	} else if err := r.refreshHolders(); err != nil {
 		return nil, nil, err
 	}
-	r.forgetClosed()
+	if r.listen != nil {
+		if err := r.listen.settle(r); err != nil {
+			return nil, nil, err
+		}
+	}
 	r.procs.nextTick()
 	out := &sample.Accept{Listeners: []sample.Listener{}}
 	for _, ls := range r.byInode {
@@ -167,6 +182,7 @@ func (r *acceptReader) read() (*sample.Accept, []sample.Event, error) {
 	slices.SortFunc(out.Listeners, func(a, b sample.Listener) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Inode, b.Inode))
 	})
+	r.forgetClosed()
 	events := r.selected(r.events)
 	r.events = nil
 	return out, events, nil
@@ -243,6 +259,9 @@ func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
 		ls.reopen()
 	}
 	ls.raw = *raw
+	if r.listen != nil && raw.Protocol != 0 {
+		r.listen.look(ls)
+	}
 	return ls
 }
 
@@ -362,7 +381,7 @@ func (r *acceptReader) forgetClosed() {
 		if !ls.closed {
 			continue
 		}
-		if ls.completions == 0 && len(ls.workers) == 0 && ls.gone == (sample.Counters{}) {
+		if ls.completions == 0 && ls.queues.booked.Total()+ls.queues.cookies == 0 && len(ls.workers) == 0 && ls.gone == (sample.Counters{}) {
 			delete(r.byInode, ino)
 			continue
 		}

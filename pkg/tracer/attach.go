@@ -38,7 +38,7 @@ func (u *Unavailable) Unwrap() error { return u.Err }
 
 // objects are the compiled BPF objects: one for each set of programs that share
 // maps. Their programs and maps have names of their own.
-var objects = []func() (*ebpf.CollectionSpec, error){bpf.LoadAccept}
+var objects = []func() (*ebpf.CollectionSpec, error){bpf.LoadAccept, bpf.LoadNetrx}
 
 // object is one of them, its maps created.
 type object struct {
@@ -53,12 +53,13 @@ type kernel struct {
 	links    []io.Closer
 	signals  []sample.Signal
 	chosen   map[string]*variant // by signal; none where it is unavailable
+	missing  map[string]bool     // programs that could not be attached
 }
 
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
 // It fails only where not even the maps can be made.
 func loadKernel(o *Options) (*kernel, error) {
-	k := &kernel{programs: make(map[string]*ebpf.Program), chosen: make(map[string]*variant)}
+	k := &kernel{programs: make(map[string]*ebpf.Program), chosen: make(map[string]*variant), missing: make(map[string]bool)}
 	for _, load := range objects {
 		spec, err := load()
 		if err != nil {
@@ -85,7 +86,7 @@ func loadKernel(o *Options) (*kernel, error) {
 }
 
 func sizeMaps(spec *ebpf.CollectionSpec, o *Options) {
-	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers} {
+	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers, "backlog_drops": o.MaxDrops} {
 		if m := spec.Maps[name]; m != nil && n > 0 {
 			m.MaxEntries = n
 		}
@@ -158,9 +159,7 @@ func (k *kernel) attachSignal(name, forced string) (sample.Signal, error) {
 		if err == nil {
 			sig.Variant, sig.Accuracy, sig.Note = v.name, v.accuracy, v.note
 			k.chosen[name] = &v
-			for _, h := range v.hooks {
-				sig.Hooks = append(sig.Hooks, h.name)
-			}
+			sig.Hooks = k.hooksOf(&v)
 			return sig, nil
 		}
 		var u *Unavailable
@@ -191,16 +190,22 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 			return err
 		}
 	}
+	if v.prepare != nil {
+		if err := v.prepare(k); err != nil {
+			undo()
+			return &Unavailable{Signal: signal, Variant: v.name, Hook: v.hooks[0].name, Err: err}
+		}
+	}
 	for i := range v.hooks {
 		h := &v.hooks[i]
-		prog, err := k.load(h.program)
-		if err == nil {
-			var l io.Closer
-			l, err = attach(h, prog)
-			if err == nil {
-				done = append(done, l)
-				continue
-			}
+		l, err := k.attachHook(h)
+		if err == nil && h.demand {
+			err = l.Close() // it could be attached
+		} else if err == nil {
+			done = append(done, l)
+		}
+		if err == nil || h.optional && !isVerifier(err) {
+			continue
 		}
 		undo()
 		if isVerifier(err) {
@@ -212,6 +217,32 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 	}
 	k.links = append(k.links, done...)
 	return nil
+}
+
+// attachHook loads h's program and attaches it.
+func (k *kernel) attachHook(h *hook) (io.Closer, error) {
+	prog, err := k.load(h.program)
+	if err != nil {
+		k.missing[h.program] = true
+		return nil, err
+	}
+	l, err := attach(h, prog)
+	k.missing[h.program] = err != nil
+	return l, err
+}
+
+// hooksOf names the hooks of v that are there.
+func (k *kernel) hooksOf(v *variant) (names []string) {
+	for _, h := range v.hooks {
+		switch {
+		case k.missing[h.program]:
+		case h.demand:
+			names = append(names, h.name+" (on demand)")
+		default:
+			names = append(names, h.name)
+		}
+	}
+	return names
 }
 
 // load loads one program on the shared maps, or returns it where it is loaded.
@@ -293,11 +324,14 @@ func isVerifier(err error) bool {
 }
 
 // lacksHelper reports whether the verifier refused a call to a helper that is
-// newer than this kernel (kernel/bpf/verifier.c: check_helper_call()).
+// newer than this kernel (kernel/bpf/verifier.c: check_helper_call()), or the
+// reading of an argument that a tracepoint does not have here (kernel/bpf/btf.c:
+// btf_ctx_access()).
 func lacksHelper(log []string) bool {
 	return slices.ContainsFunc(log, func(line string) bool {
 		return strings.HasPrefix(line, "invalid func ") || strings.HasPrefix(line, "unknown func ") ||
-			strings.HasPrefix(line, "program of this type cannot use helper ")
+			strings.HasPrefix(line, "program of this type cannot use helper ") ||
+			strings.HasPrefix(line, "func '") && strings.Contains(line, "' doesn't have ")
 	})
 }
 

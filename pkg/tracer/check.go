@@ -70,7 +70,10 @@ func checkSignal(s *sample.Signal) CheckLine {
 	if s.Accuracy == sample.Unavailable {
 		return CheckLine{CheckFail, s.Name, "no variant of it attaches on this kernel"}
 	}
-	text := fmt.Sprintf("%s, by %s (%s)", s.Accuracy, s.Variant, strings.Join(s.Hooks, ", "))
+	text := fmt.Sprintf("%s, by %s", s.Accuracy, s.Variant)
+	if len(s.Hooks) > 0 {
+		text += " (" + strings.Join(s.Hooks, ", ") + ")"
+	}
 	if s.Note != "" {
 		text += "; " + s.Note
 	}

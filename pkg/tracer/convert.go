@@ -36,6 +36,9 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 		Gone:               ls.gone,
 		GoneWorkers:        ls.goneWorkers,
 	}
+	if r.listen != nil && raw.Protocol != 0 {
+		out.Queues = r.listen.queuesOf(ls)
+	}
 	out.Counters.Add(ls.gone)
 	out.Counters.Add(ls.overflow)
 	for _, w := range ls.workers {

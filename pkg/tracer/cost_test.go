@@ -39,7 +39,11 @@ var costCases = []costCase{
 	{"wake-up/none", nil, pingPong},
 	{"wake-up/empty-sched_waking", []hook{{program: "empty_sched_waking"}}, pingPong},
 	{"wake-up/sched_waking", []hook{{program: "sched_waking"}}, pingPong},
+	{"established-packets/none", nil, establishedPackets},
+	{"established-packets/listen_kfree_skb", []hook{{program: "listen_kfree_skb"}}, establishedPackets},
+	{"established-packets/listen_consume_skb-on-demand", []hook{{program: "listen_consume_skb"}}, establishedPackets},
 	{"connection/none", nil, connections},
+	{"connection/listen", []hook{{program: "listen_kfree_skb"}, {program: "listen_consume_skb"}}, connections},
 	{"connection/all", []hook{
 		{program: "sys_exit_accept", group: "syscalls", event: "sys_exit_accept"},
 		{program: "sys_exit_accept4", group: "syscalls", event: "sys_exit_accept4"},
@@ -90,9 +94,11 @@ func connections(b *testing.B, n int) {
 	serve(b, fd, port, n/100, false)
 }
 
-// BenchmarkCost runs each case several times in alternation and reports the
+func BenchmarkCost(b *testing.B) { benchmarkCost(b, costCases) }
+
+// benchmarkCost runs each case several times in alternation and reports the
 // least: the machine is noisy, and noise only adds.
-func BenchmarkCost(b *testing.B) {
+func benchmarkCost(b *testing.B, costCases []costCase) {
 	open(b, Options{}).Close()
 	const rounds, calls = 7, 20_000
 	wall := make([]time.Duration, len(costCases))

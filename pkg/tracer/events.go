@@ -7,7 +7,9 @@ package tracer
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -59,15 +61,23 @@ func decodeEvent(b []byte) (sample.Event, bool) {
 		return sample.Event{}, false
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), b)
-	if bpf.AcceptEventKind(raw.Kind) != bpf.AcceptEventKindEVENT_HERD_BURST {
-		return sample.Event{}, false
+	out := sample.Event{MonoNS: raw.MonoNs, Inode: raw.Ino, CPU: raw.Cpu, AcceptQueueLen: raw.AcceptQueueLen}
+	switch bpf.AcceptEventKind(raw.Kind) {
+	case bpf.AcceptEventKindEVENT_HERD_BURST:
+		out.Kind, out.Woken = sample.EventHerdBurst, raw.Woken
+	case bpf.AcceptEventKindEVENT_REFUSAL:
+		out.Kind, out.Refused, out.SynQueueLen = sample.EventRefusal, raw.Refused, raw.SynQueueLen
+		out.Place = placeNames[bpf.AcceptPlace(raw.Place)]
+		out.Client = net.JoinHostPort(clientAddr(raw.ClientFamily, raw.ClientAddr), strconv.Itoa(int(raw.ClientPort)))
+	default:
+		return out, false
 	}
-	return sample.Event{
-		MonoNS:         raw.MonoNs,
-		Kind:           sample.EventHerdBurst,
-		Inode:          raw.Ino,
-		CPU:            raw.Cpu,
-		Woken:          raw.Woken,
-		AcceptQueueLen: raw.AcceptQueueLen,
-	}, true
+	return out, true
+}
+
+var placeNames = map[bpf.AcceptPlace]string{
+	bpf.AcceptPlacePLACE_ACCEPT_QUEUE_SYN:    sample.PlaceAcceptQueueSYN,
+	bpf.AcceptPlacePLACE_ACCEPT_QUEUE_ACK:    sample.PlaceAcceptQueueACK,
+	bpf.AcceptPlacePLACE_ACCEPT_QUEUE_COOKIE: sample.PlaceAcceptQueueCookie,
+	bpf.AcceptPlacePLACE_SYN_QUEUE:           sample.PlaceSynQueue,
 }

@@ -20,14 +20,16 @@ import (
 // the task_file iterator finds them in all namespaces, without a read of
 // /proc/PID/fd for each descriptor of the machine.
 type holders struct {
-	iter   *link.Iter
-	at     time.Time
-	wanted bool                           // somebody saw a process or socket that is not known yet
-	of     map[uint64]map[uint32][]uint32 // listener inode -> processes -> their descriptors of it
-	epolls map[uint32][]uint32            // process -> descriptors of its epoll instances
-	urings map[uint32]bool                // process -> has an io_uring
-	roots  []uint32
-	family map[uint32]bool // roots and all that ever descended from them
+	iter      *link.Iter
+	at        time.Time
+	wanted    bool                           // somebody saw a process or socket that is not known yet
+	of        map[uint64]map[uint32][]uint32 // listener inode -> processes -> their descriptors of it
+	epolls    map[uint32][]uint32            // process -> descriptors of its epoll instances
+	urings    map[uint32]bool                // process -> has an io_uring
+	roots     []uint32
+	netnsPids map[uint32]uint32
+	netnsAt   time.Time
+	family    map[uint32]bool // roots and all that ever descended from them
 }
 
 func newHolders(it *link.Iter, roots []uint32) *holders {
@@ -66,6 +68,14 @@ func (h *holders) refresh() error {
 	h.at = time.Now()
 	h.wanted = false
 	return nil
+}
+
+// netns finds a process for each network namespace, as of a second ago at most.
+func (h *holders) netns() map[uint32]uint32 {
+	if time.Since(h.netnsAt) > time.Second {
+		h.netnsPids, h.netnsAt = netnsPids(), time.Now()
+	}
+	return h.netnsPids
 }
 
 func (h *holders) has(inode uint64, pid uint32) bool {

@@ -16,34 +16,57 @@ import (
 // shows to user space (include/asm-generic/param.h).
 const nsPerTick = 10_000_000
 
-// readHost returns nil where /proc/stat cannot be read.
-func readHost() *sample.Host {
+// readHost returns what /proc/stat says of all CPUs together, nil where it
+// cannot be read, and of each CPU that is online.
+func readHost() (*sample.Host, []sample.CPU) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return parseHost(line)
+	return parseHost(string(b))
 }
 
-// parseHost reads the line "cpu user nice system idle iowait irq softirq steal
-// guest guest_nice" (fs/proc/stat.c: show_stat()); guest time is part of user.
-func parseHost(line string) *sample.Host {
-	f := strings.Fields(line)
-	if len(f) < 9 || f[0] != "cpu" {
-		return nil
+// parseHost reads lines "cpu user nice system idle iowait irq softirq steal
+// guest guest_nice" and "cpuN ..." (fs/proc/stat.c: show_stat()), which come
+// first; guest time is part of user.
+func parseHost(stat string) (host *sample.Host, cpus []sample.CPU) {
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		if len(f) < 9 || !strings.HasPrefix(f[0], "cpu") {
+			break
+		}
+		t := parseTimes(f[1:9])
+		if t == nil {
+			break
+		}
+		if f[0] == "cpu" {
+			host = &sample.Host{BusyNS: t.BusyNS, IdleNS: t.IdleNS, StealNS: t.StealNS}
+			continue
+		}
+		n, err := strconv.ParseUint(f[0][len("cpu"):], 10, 31)
+		if err != nil {
+			break
+		}
+		cpus = append(cpus, sample.CPU{CPU: int(n), Times: t})
 	}
-	var ns [9]uint64
-	for i := 1; i < 9; i++ {
-		n, err := strconv.ParseUint(f[i], 10, 64)
+	return host, cpus
+}
+
+// parseTimes returns nil where one of the eight columns is no number.
+func parseTimes(columns []string) *sample.CPUTimes {
+	var ns [8]uint64
+	for i, s := range columns {
+		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
 			return nil
 		}
 		ns[i] = n * nsPerTick
 	}
-	return &sample.Host{
-		BusyNS:  ns[1] + ns[2] + ns[3] + ns[6] + ns[7],
-		IdleNS:  ns[4] + ns[5],
-		StealNS: ns[8],
+	return &sample.CPUTimes{
+		BusyNS:    ns[0] + ns[1] + ns[2] + ns[5] + ns[6],
+		IdleNS:    ns[3] + ns[4],
+		IRQNS:     ns[5],
+		SoftIRQNS: ns[6],
+		StealNS:   ns[7],
 	}
 }

@@ -63,17 +63,33 @@ func FuzzParseEpollEvents(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, inode uint64) { parseEpollEvents(b, inode) })
 }
 
+const procStat = `cpu  100 2 30 4000 50 6 7 80 9 1
+cpu0 60 1 10 2000 25 2 3 40 9 1
+cpu3 40 1 20 2000 25 4 4 40 0 0
+intr 8 0 0
+ctxt 5
+`
+
 func TestParseHost(t *testing.T) {
-	h := parseHost("cpu  100 2 30 4000 50 6 7 80 9 1")
+	h, cpus := parseHost(procStat)
 	want := sample.Host{BusyNS: (100 + 2 + 30 + 6 + 7) * nsPerTick, IdleNS: 4050 * nsPerTick, StealNS: 80 * nsPerTick}
 	if h == nil || *h != want {
 		t.Errorf("got %+v, want %+v", h, want)
 	}
-	for _, bad := range []string{"", "cpu", "cpu0 1 2 3 4 5 6 7 8", "cpu a b c d e f g h"} {
-		if h := parseHost(bad); h != nil {
-			t.Errorf("%q: got %+v, want nil", bad, h)
+	three := sample.CPUTimes{BusyNS: 69 * nsPerTick, IdleNS: 2025 * nsPerTick, IRQNS: 4 * nsPerTick, SoftIRQNS: 4 * nsPerTick, StealNS: 40 * nsPerTick}
+	if len(cpus) != 2 || cpus[0].CPU != 0 || cpus[1].CPU != 3 || *cpus[1].Times != three {
+		t.Errorf("got %+v, want cores 0 and 3, the latter with %+v", cpus, three)
+	}
+	for _, bad := range []string{"", "cpu", "cpux 1 2 3 4 5 6 7 8", "cpu a b c d e f g h", "cpu-1 1 2 3 4 5 6 7 8"} {
+		if h, cpus := parseHost(bad); h != nil || cpus != nil {
+			t.Errorf("%q: got %+v, %+v, want nil", bad, h, cpus)
 		}
 	}
+}
+
+func FuzzParseHost(f *testing.F) {
+	f.Add(procStat)
+	f.Fuzz(func(t *testing.T, s string) { parseHost(s) })
 }
 
 func FuzzDecodeEvent(f *testing.F) {

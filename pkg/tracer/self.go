@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -34,13 +35,21 @@ var lossNames = map[bpf.AcceptLoss]string{
 	bpf.AcceptLossLOSS_RETIRED_MAP_FULL:  "retired_map_full",
 	bpf.AcceptLossLOSS_RING_FULL:         "ring_full",
 	bpf.AcceptLossLOSS_SOCKET_GONE:       "socket_gone",
+	bpf.AcceptLossLOSS_CLIENT_SKETCH:     "client_sketch_full",
+}
+
+// backlogLossNames are those by enum backlog_loss of netrx_record.h.
+var backlogLossNames = map[bpf.NetrxBacklogLoss]string{
+	bpf.NetrxBacklogLossLOSS_BACKLOG_MAP_FULL:  "backlog_map_full",
+	bpf.NetrxBacklogLossLOSS_BACKLOG_RING_FULL: "backlog_ring_full",
 }
 
 // selfMeter measures the tracer itself.
 type selfMeter struct {
-	kern   *kernel
-	losses *ebpf.Map
-	maps   uint64 // bytes
+	kern          *kernel
+	losses        *ebpf.Map
+	backlogLosses *ebpf.Map
+	maps          uint64 // bytes
 
 	stats     io.Closer // while the kernel measures
 	since     time.Time // the present measure, or the pause since the last one, was taken in up to here
@@ -59,7 +68,7 @@ type programTotals struct {
 }
 
 func newSelfMeter(k *kernel) (*selfMeter, error) {
-	m := &selfMeter{kern: k, losses: k.mapOf("losses")}
+	m := &selfMeter{kern: k, losses: k.mapOf("losses"), backlogLosses: k.mapOf("backlog_losses")}
 	for _, o := range k.objects {
 		for _, mp := range o.maps.Maps {
 			m.maps += mapBytes(mp)
@@ -166,27 +175,42 @@ func (m *selfMeter) read() (sample.Self, error) {
 	}
 	s.UserCPUNS = uint64(ru.Utime.Nano() + ru.Stime.Nano())
 	for kind, name := range lossNames {
-		var perCPU []uint64
-		if err := m.losses.Lookup(uint32(kind), &perCPU); err != nil {
-			return s, fmt.Errorf("read loss counters: %w", err)
+		if err := addLost(s.Lost, name, m.losses, uint32(kind)); err != nil {
+			return s, err
 		}
-		for _, n := range perCPU {
-			if n > 0 {
-				s.Lost[name] += n
-			}
+	}
+	for kind, name := range backlogLossNames {
+		if err := addLost(s.Lost, name, m.backlogLosses, uint32(kind)); err != nil {
+			return s, err
 		}
 	}
 	m.readMisses(&s)
 	return s, nil
 }
 
+// addLost adds what all CPUs have lost in one way, if they have.
+func addLost(lost map[string]uint64, name string, losses *ebpf.Map, kind uint32) error {
+	var perCPU []uint64
+	if err := losses.Lookup(kind, &perCPU); err != nil {
+		return fmt.Errorf("read loss counters: %w", err)
+	}
+	for _, n := range perCPU {
+		if n > 0 {
+			lost[name] += n
+		}
+	}
+	return nil
+}
+
 // readMisses leaves out the programs that only close a wake window early: one
-// of theirs that is skipped loses no count.
+// of theirs that is skipped loses no count. So it is with the backlog's: what
+// they do not see of the kernel's own count is shown as unattributed.
 func (m *selfMeter) readMisses(s *sample.Self) {
 	for name, p := range m.kern.programs {
-		closes := name == "netif_receive_skb" || name == "softirq_exit" || (name == "inet_sock_set_state" && !m.kern.hasFlag(SignalWake, flagByState))
+		harmless := name == "netif_receive_skb" || name == "softirq_exit" || (name == "inet_sock_set_state" && !m.kern.hasFlag(SignalWake, flagByState))
 		st, err := p.Stats()
-		if err != nil || closes || st.RecursionMisses == 0 {
+		harmless = harmless || strings.HasPrefix(name, "backlog_by_")
+		if err != nil || harmless || st.RecursionMisses == 0 {
 			continue
 		}
 		if s.RecursionMissesBy == nil {

@@ -62,6 +62,9 @@ func (r *acceptReader) checkQueues() error {
 	if err := r.drainRetired(); err != nil {
 		return err
 	}
+	if r.listen != nil {
+		r.listen.arm(r)
+	}
 	if len(suspects) > 0 {
 		if err := r.confirmStalls(suspects); err != nil {
 			return err

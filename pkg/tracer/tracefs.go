@@ -63,7 +63,7 @@ func tracepointID(group, event string) (uint64, error) {
 			return id, nil
 		}
 	}
-	root, err := detachedTracefs()
+	root, err := detachedMount("tracefs")
 	if err != nil {
 		return 0, err
 	}
@@ -87,20 +87,20 @@ func readID(b []byte, err error) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 }
 
-// detachedTracefs returns a directory descriptor of a tracefs mount (fsopen(2),
-// Linux 5.2) that is in no mount namespace; closing it unmounts.
-func detachedTracefs() (int, error) {
-	fs, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
+// detachedMount returns a directory descriptor of a mount (fsopen(2), Linux 5.2)
+// that is in no mount namespace; closing it unmounts.
+func detachedMount(fstype string) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("open tracefs: %w", err)
+		return -1, fmt.Errorf("open %s: %w", fstype, err)
 	}
 	defer unix.Close(fs)
 	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, fmt.Errorf("create tracefs: %w", err)
+		return -1, fmt.Errorf("create %s: %w", fstype, err)
 	}
 	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
-		return -1, fmt.Errorf("mount tracefs nowhere: %w", err)
+		return -1, fmt.Errorf("mount %s nowhere: %w", fstype, err)
 	}
 	return root, nil
 }

@@ -38,6 +38,8 @@ type Options struct {
 	Variants map[string]string
 	// MaxListeners and MaxWorkers size the maps: 4096 and 16384 when 0.
 	MaxListeners, MaxWorkers uint32
+	// MaxDrops sizes the map of backlog drops: 1024 devices and cores when 0.
+	MaxDrops uint32
 }
 
 // Tracer is an attached tracer and a sample.Source. Its methods are for one
@@ -47,6 +49,7 @@ type Tracer struct {
 	header sample.Header
 	kern   *kernel
 	accept *acceptReader
+	netrx  *netrxReader
 	self   *selfMeter
 	events *eventReader
 	next   time.Time
@@ -64,21 +67,23 @@ func Open(o Options) (*Tracer, error) {
 		return nil, err
 	}
 	t := &Tracer{opts: o}
+	_, cpus := readHost()
+	softnet := readSoftnet(numbersOf(cpus))
 	var err error
 	if t.kern, err = loadKernel(&o); err != nil {
 		return nil, err
 	}
-	if err := t.open(); err != nil {
+	if err := t.open(softnet); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *Tracer) open() error {
+func (t *Tracer) open(softnet []softnetRow) error {
 	attached := 0
 	for _, s := range t.kern.signals {
-		if s.Accuracy != sample.Unavailable {
+		if len(s.Hooks) > 0 {
 			attached++
 		}
 	}
@@ -87,6 +92,9 @@ func (t *Tracer) open() error {
 	}
 	var err error
 	if t.accept, err = newAcceptReader(t.kern, &t.opts); err != nil {
+		return err
+	}
+	if t.netrx, err = newNetRXReader(t.kern, softnet, t.accept.namespaces); err != nil {
 		return err
 	}
 	if t.events, err = newEventReader(t.kern); err != nil {
@@ -173,16 +181,27 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 
 // collect reads everything, now.
 func (t *Tracer) collect(final bool) (*sample.Sample, error) {
-	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final, Host: readHost()}
-	var err error
+	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
+	s.Host, s.CPUs = readHost()
+	drops, err := t.netrx.fill(s)
+	if err != nil {
+		return nil, err
+	}
 	if s.Accept, s.Events, err = t.accept.read(); err != nil {
 		return nil, err
+	}
+	if t.accept.listen != nil {
+		s.Listen = t.accept.listen.sample(t.accept)
 	}
 	bursts, err := t.events.drain()
 	if err != nil {
 		return nil, err
 	}
+	if t.accept.listen != nil {
+		bursts = t.accept.listen.tell(t.accept, bursts)
+	}
 	s.Events = append(s.Events, t.accept.selected(bursts)...)
+	s.Events = append(s.Events, drops...)
 	if s.Self, err = t.self.read(); err != nil {
 		return nil, err
 	}
@@ -196,6 +215,9 @@ func (t *Tracer) Close() error {
 	}
 	if t.events != nil {
 		t.events.Close()
+	}
+	if t.netrx != nil {
+		t.netrx.Close()
 	}
 	if t.accept != nil {
 		t.accept.Close()

@@ -14,6 +14,12 @@ const (
 	SignalAccept = "accept"
 	// SignalWake is which threads a listener's readiness woke.
 	SignalWake = "wake"
+	// SignalListen is whom a TCP listener turned away, and where.
+	SignalListen = "listen"
+	// SignalNetRX is each core's NET_RX softirq: count, run time, latency.
+	SignalNetRX = "netrx"
+	// SignalBacklog is whose packets a full CPU backlog refused.
+	SignalBacklog = "backlog"
 )
 
 // flagByState is set where the wake window opens at the child's ESTABLISHED.
@@ -26,6 +32,9 @@ type hook struct {
 	name    string // as a person knows it
 	group   string // of a classic tracepoint
 	event   string
+	// optional: the variant works without it. demand: it is attached only
+	// while there is something for it to see.
+	optional, demand bool
 }
 
 // variant is one way to get a signal: all of its hooks attach, or it is rejected.
@@ -35,7 +44,12 @@ type variant struct {
 	note     string
 	flags    []string // global variables of the object that it sets: see maps.bpf.h
 	hooks    []hook
+	// prepare finds out what the programs must be told; nil: nothing.
+	prepare func(k *kernel) error
 }
+
+// hookListen learns what listen(2) was asked for.
+var hookListen = hook{program: "sys_exit_listen", name: "tracepoint/syscalls:sys_exit_listen", group: "syscalls", event: "sys_exit_listen", optional: true}
 
 // variants lists for each signal its variants, the one to prefer first: the
 // order is that of their measured cost, exact ones first. What attaches decides,
@@ -100,7 +114,75 @@ var variants = map[string][]variant{
 			},
 		},
 	},
+	// All three count the same, for the kernel's own TcpExt counters have the
+	// last word; they differ in what else they know of a refusal.
+	SignalListen: {
+		{
+			name:     "fexit",
+			accuracy: sample.Exact,
+			prepare:  prepareFexit,
+			hooks: []hook{
+				{program: "conn_request_entry", name: "fentry/tcp_conn_request"},
+				{program: "conn_request_exit", name: "fexit/tcp_conn_request"},
+				{program: "check_req_entry", name: "fentry/tcp_check_req"},
+				{program: "check_req_exit", name: "fexit/tcp_check_req"},
+				{program: "cookie_v4_entry", name: "fentry/cookie_v4_check"},
+				{program: "cookie_v4_exit", name: "fexit/cookie_v4_check"},
+				{program: "cookie_v6_entry", name: "fentry/cookie_v6_check", optional: true},
+				{program: "cookie_v6_exit", name: "fexit/cookie_v6_check", optional: true},
+				hookListen,
+			},
+		},
+		{
+			name:     "consume_skb",
+			accuracy: sample.Exact,
+			note:     "a refused SYN's client is seen from a tenth of a second after the queue was half full; before, refusals are counted without their clients",
+			prepare:  prepareConsume,
+			hooks: []hook{
+				{program: "listen_kfree_skb", name: "tp_btf/kfree_skb"},
+				{program: "listen_consume_skb", name: "tp_btf/consume_skb", demand: true},
+				hookListen,
+			},
+		},
+		{
+			name:     "tcp_ext",
+			accuracy: sample.Approximate,
+			note:     "from TcpExt and sk_drops: sums are exact, how they divide among listeners and places is inferred, and clients are not seen",
+			hooks:    []hook{hookListen},
+		},
+	},
+	SignalNetRX: {
+		{
+			name:     "softirq",
+			accuracy: sample.Exact,
+			// The raise last: one that no entry follows would make a long wait.
+			hooks: []hook{
+				{program: "net_rx_entry", name: "tp_btf/softirq_entry"},
+				{program: "net_rx_exit", name: "tp_btf/softirq_exit"},
+				{program: "net_rx_raise", name: "tp_btf/softirq_raise"},
+			},
+		},
+		{
+			name:     "softnet",
+			accuracy: sample.Approximate,
+			note:     "from /proc/net/softnet_stat: packets and drops are exact, NET_RX time and latency are not seen",
+		},
+	},
+	// No fexit/enqueue_to_backlog, which every packet would pay for.
+	SignalBacklog: {
+		{
+			name:     "reason",
+			accuracy: sample.Exact,
+			hooks:    []hook{{program: "backlog_by_reason", name: "tp_btf/kfree_skb"}},
+		},
+		{
+			name:     "location",
+			accuracy: sample.Exact,
+			prepare:  prepareLocation,
+			hooks:    []hook{{program: "backlog_by_location", name: "tp_btf/kfree_skb"}},
+		},
+	},
 }
 
 // signals is the order in which they are attached.
-var signals = []string{SignalAccept, SignalWake}
+var signals = []string{SignalAccept, SignalWake, SignalListen, SignalNetRX, SignalBacklog}

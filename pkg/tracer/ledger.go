@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// entry is one listener's page of the refusal ledger, since attach.
+type entry struct {
+	booked          sample.Refusals // what it stands for: seen, or found missing
+	seen            sample.Refusals // of them, those seen one by one
+	cookies, failed uint64          // SYN cookies, booked
+	seenCookies     uint64
+	seenFailed      uint64
+	approximate     bool
+
+	drops       uint32 // sk_drops when it was looked at last
+	unexplained uint64 // by how much it grew beyond what was booked
+	growth      uint64 // by how much it grew since the last tick
+	acceptFull  recent // its accept queue was full
+	synFull     recent // its SYN queue was
+}
+
+// recent is for how many more ticks something counts as having just happened:
+// the kernel's counters may be read a little before or after what they count.
+type recent uint8
+
+const thisTick recent = 2
+
+// age ends a tick. What is left unexplained by then was something else.
+func (e *entry) age() {
+	e.unexplained = min(e.unexplained, e.growth)
+	e.growth = 0
+	e.acceptFull -= min(e.acceptFull, 1)
+	e.synFull -= min(e.synFull, 1)
+}
+
+// take books what the programs saw since the last call, and returns how much.
+func (e *entry) take(raw *bpf.AcceptListener, sum *sums) {
+	now := sample.Refusals{
+		AcceptQueueSYN:    raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_SYN],
+		AcceptQueueACK:    raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_ACK],
+		AcceptQueueCookie: raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_COOKIE],
+		SynQueue:          raw.Refused[bpf.AcceptPlacePLACE_SYN_QUEUE],
+	}
+	d := sample.Refusals{
+		AcceptQueueSYN:    less(now.AcceptQueueSYN, e.seen.AcceptQueueSYN),
+		AcceptQueueACK:    less(now.AcceptQueueACK, e.seen.AcceptQueueACK),
+		AcceptQueueCookie: less(now.AcceptQueueCookie, e.seen.AcceptQueueCookie),
+		SynQueue:          less(now.SynQueue, e.seen.SynQueue),
+	}
+	e.seen = now
+	addRefusals(&e.booked, &d)
+	addRefusals(&sum.booked, &d)
+	cookies, failed := less(raw.CookiesSent, e.seenCookies), less(raw.CookiesFailed, e.seenFailed)
+	e.seenCookies, e.seenFailed = raw.CookiesSent, raw.CookiesFailed
+	e.cookies += cookies
+	e.failed += failed
+	sum.cookies += cookies
+	sum.failed += failed
+	// A refused final ACK is counted twice: net/ipv4/tcp_ipv4.c: tcp_listendrop(),
+	// then discard_and_relse.
+	grown := uint64(raw.Drops - e.drops)
+	e.growth += grown
+	e.unexplained += grown
+	e.unexplained = less(e.unexplained, d.Total()+d.AcceptQueueACK)
+	e.drops = raw.Drops
+}
+
+func addRefusals(to, d *sample.Refusals) {
+	to.AcceptQueueSYN += d.AcceptQueueSYN
+	to.AcceptQueueACK += d.AcceptQueueACK
+	to.AcceptQueueCookie += d.AcceptQueueCookie
+	to.SynQueue += d.SynQueue
+}
+
+// sums are what one namespace's listeners have in their books together, those
+// included that are closed and forgotten.
+type sums struct {
+	booked          sample.Refusals
+	unattributed    sample.Refusals
+	cookies, failed uint64
+}
+
+// settle books what the kernel counted (total, since attach) and no program
+// saw, at the listeners that it can have happened to. blind: the variant sees
+// no refused ACK, either, so that they must be told from sk_drops.
+func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
+	accept := less(total.ListenOverflows, s.booked.AcceptQueue()+s.unattributed.AcceptQueue())
+	syn := less(total.ListenDrops-min(total.ListenDrops, total.ListenOverflows), s.booked.SynQueue+s.unattributed.SynQueue)
+	distribute(accept, entries, (*entry).acceptWeight, func(e *entry, n uint64) {
+		ack := uint64(0)
+		if blind && e != nil {
+			ack = min(n, less(e.unexplained, n+syn))
+		}
+		d := sample.Refusals{AcceptQueueSYN: n - ack, AcceptQueueACK: ack}
+		if e == nil {
+			addRefusals(&s.unattributed, &d)
+			return
+		}
+		e.unexplained = less(e.unexplained, n+ack)
+		e.approximate = e.approximate || blind
+		addRefusals(&e.booked, &d)
+		addRefusals(&s.booked, &d)
+	})
+	distribute(syn, entries, (*entry).synWeight, func(e *entry, n uint64) {
+		d := sample.Refusals{SynQueue: n}
+		if e == nil {
+			addRefusals(&s.unattributed, &d)
+			return
+		}
+		e.unexplained = less(e.unexplained, n)
+		addRefusals(&e.booked, &d)
+		addRefusals(&s.booked, &d)
+	})
+	distribute(less(total.SyncookiesSent, s.cookies), entries, (*entry).cookieWeight, func(e *entry, n uint64) {
+		s.cookies += n
+		if e != nil {
+			e.cookies += n
+		}
+	})
+	distribute(less(total.SyncookiesFailed, s.failed), entries, (*entry).failedWeight, func(e *entry, n uint64) {
+		s.failed += n
+		if e != nil {
+			e.failed += n
+		}
+	})
+}
+
+// The weights say how likely a listener is to be the one; none of them compares
+// with those of another kind.
+
+func (e *entry) acceptWeight() uint64 {
+	if e.acceptFull == 0 {
+		return 0
+	}
+	return e.unexplained
+}
+
+func (e *entry) synWeight() uint64 { return e.unexplained }
+
+func (e *entry) cookieWeight() uint64 {
+	if e.synFull > 0 {
+		return 1
+	}
+	return 0
+}
+
+func (e *entry) failedWeight() uint64 { return e.cookies }
+
+// distribute shares n out by weight. A single candidate gets all of it, and
+// that is exact; with several it is an estimate. Where no weight speaks for
+// any, a lone listener gets it, and nil does where there are more.
+func distribute(n uint64, entries []*entry, weight func(*entry) uint64, book func(*entry, uint64)) {
+	if n == 0 {
+		return
+	}
+	var sum uint64
+	var candidates []*entry
+	for _, e := range entries {
+		if w := weight(e); w > 0 {
+			sum += w
+			candidates = append(candidates, e)
+		}
+	}
+	switch {
+	case len(candidates) == 1:
+		book(candidates[0], n)
+		return
+	case len(candidates) == 0 && len(entries) == 1:
+		book(entries[0], n)
+		return
+	case len(candidates) == 0:
+		book(nil, n)
+		return
+	}
+	weights := make([]uint64, len(candidates)) // book() changes them
+	for i, e := range candidates {
+		weights[i] = weight(e)
+	}
+	left := n
+	for i, e := range candidates {
+		share := min(left, uint64(float64(n)*float64(weights[i])/float64(sum)))
+		if i == len(candidates)-1 {
+			share = left
+		}
+		left -= share
+		if share > 0 {
+			e.approximate = true
+			book(e, share)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// netrxReader turns the receive path's maps and files into Sample.CPUs and
+// Sample.NetRX.
+type netrxReader struct {
+	softirqs  *ebpf.Map        // nil: the hooks did not attach
+	softnet   *softnetCounters // nil: /proc/net/softnet_stat cannot be read
+	drops     *dropReader
+	devices   *deviceReader
+	cpus      []int          // that were online at the last tick
+	ksoftirqd map[int]uint32 // pid by core
+	irqTime   bool           // the kernel was built to account softirq time precisely
+}
+
+// newNetRXReader counts packets from softnet on, which was read before anything
+// was attached: so no program has seen a drop that is not in it. Listeners
+// returns the network namespaces of the listeners.
+func newNetRXReader(k *kernel, softnet []softnetRow, listeners func() []uint32) (*netrxReader, error) {
+	r := &netrxReader{devices: newDeviceReader(listeners), irqTime: builtWithIRQTime()}
+	if softnet != nil {
+		r.softnet = newSoftnetCounters(softnet)
+	}
+	if v := k.chosen[SignalNetRX]; v != nil && len(v.hooks) > 0 {
+		r.softirqs = k.mapOf("net_rx_cpus")
+	}
+	var err error
+	r.drops, err = newDropReader(k)
+	return r, err
+}
+
+// Close unmaps the ring.
+func (r *netrxReader) Close() { r.drops.Close() }
+
+// fill completes s, which has its CPUs' times, and returns the events since the
+// last call.
+func (r *netrxReader) fill(s *sample.Sample) ([]sample.Event, error) {
+	if s.CPUs == nil {
+		for _, row := range readSoftnet(nil) {
+			s.CPUs = append(s.CPUs, sample.CPU{CPU: row.cpu})
+		}
+	}
+	cpus := numbersOf(s.CPUs)
+	if !slices.Equal(cpus, r.cpus) {
+		r.cpus = cpus
+		r.ksoftirqd = findKsoftirqd()
+		r.devices.wanted = true
+	}
+	n := &sample.NetRX{
+		MaxBacklog:  readSetting("netdev_max_backlog"),
+		Budget:      readSetting("netdev_budget"),
+		BudgetUsecs: readSetting("netdev_budget_usecs"),
+	}
+	s.NetRX = n
+	var err error
+	if n.Drops, n.DropsUnattributed, err = r.drops.read(r.dropped); err != nil {
+		return nil, err
+	}
+	if err := r.fillCPUs(s.CPUs, n); err != nil {
+		return nil, err
+	}
+	n.Devices = r.devices.read(cpus, n.Drops)
+	return r.drops.events()
+}
+
+// dropped reads how many packets full CPU backlogs have refused by now.
+func (r *netrxReader) dropped() uint64 {
+	if r.softnet == nil {
+		return 0
+	}
+	return r.softnet.add(readSoftnet(r.cpus))
+}
+
+func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) error {
+	var counts []bpf.NetrxNetRx
+	if r.softirqs != nil {
+		if err := r.softirqs.Lookup(uint32(0), &counts); err != nil {
+			return fmt.Errorf("read NET_RX counters: %w", err)
+		}
+	}
+	for i := range cpus {
+		c := &cpus[i]
+		if r.softnet != nil {
+			c.Softnet = r.softnet.of(c.CPU)
+		}
+		if c.CPU < len(counts) {
+			c.SoftIRQ = softIRQOf(&counts[c.CPU])
+		}
+		if pid, ok := r.ksoftirqd[c.CPU]; ok {
+			c.KsoftirqdRunNS = kthreadRunNS(pid)
+		}
+		// A kernel that samples at its tick never finds hard interrupts: the
+		// tick is one itself (kernel/sched/cputime.c: account_system_time()).
+		if r.irqTime && c.Times != nil && c.Times.IRQNS > 0 {
+			n.IRQTime = true
+		}
+	}
+	return nil
+}
+
+func softIRQOf(raw *bpf.NetrxNetRx) *sample.NetRXSoftIRQ {
+	out := &sample.NetRXSoftIRQ{
+		RunNS:     raw.RunNs,
+		Count:     raw.Count,
+		LatencyNS: raw.LatencyNs,
+		Latency:   slices.Clone(raw.Latency[:]),
+	}
+	for _, n := range out.Latency {
+		out.LatencyCount += n
+	}
+	return out
+}
+
+func numbersOf(cpus []sample.CPU) []int {
+	var out []int
+	for i := range cpus {
+		out = append(out, cpus[i].CPU)
+	}
+	return out
+}
+
+// readSetting returns 0 where it cannot be read: these are shown in the first
+// network namespace only (net/core/sysctl_net_core.c: net_core_table).
+func readSetting(name string) uint32 {
+	n, _ := strconv.ParseUint(readTrimmed("/proc/sys/net/core/"+name), 10, 32)
+	return uint32(n)
+}
