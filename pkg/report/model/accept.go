@@ -164,6 +164,7 @@ func buildListener(now, prev *sample.Listener, hadPrev bool, f *Frame) *Listener
 		l.EmptyCPU = emptyCPUNS(l.Delta) / float64(l.Interval.Nanoseconds())
 	}
 	l.Threads = buildWorkers(l, prev)
+	l.Spent = buildSpent(l.Threads)
 	l.forgetUnknown(prev, f)
 	l.Program, l.Wait = commonOf(now)
 	return l
@@ -281,6 +282,25 @@ func buildWorkers(l *Listener, prev *sample.Listener) []Worker {
 		)
 	})
 	return out
+}
+
+func buildSpent(workers []Worker) Spent {
+	s := Spent{Run: Unknown(), Wait: Unknown(), Sleep: Unknown()}
+	var run, wait float64
+	for i := range workers {
+		w := &workers[i]
+		if w.Ended || !Known(w.Busy()) {
+			continue
+		}
+		// Run and wait time are read one after the other, and not with the clock.
+		r := min(w.RunRatio, 1)
+		s.Workers, run, wait = s.Workers+1, run+r, wait+min(w.WaitRatio, 1-r)
+	}
+	if n := float64(s.Workers); n > 0 {
+		s.Run, s.Wait = run/n, wait/n
+		s.Sleep = max(1-s.Run-s.Wait, 0)
+	}
+	return s
 }
 
 // commonOf names the program of most workers and the way in which they all

@@ -18,6 +18,9 @@ type Builder struct {
 	// names are those of the last Sample and, in gone, of the one before it:
 	// a last event may still refer to a listener that is no longer there.
 	names, gone map[uint64]named
+	// refusals and clients are by listener, unattributed by namespace.
+	refusals, clients tally[uint64]
+	unattributed      tally[uint32]
 }
 
 type named struct{ name, program string }
@@ -59,6 +62,8 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 			b.names[l.Inode] = named{l.Name, l.Program}
 		}
 	}
+	f.Queues = b.buildQueues(f)
+	b.receive(f)
 	for _, e := range s.Events {
 		n, ok := b.names[e.Inode]
 		if !ok {
@@ -68,6 +73,18 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 	}
 	b.prev = s
 	return f
+}
+
+// receive builds what f has of the receive path.
+func (b *Builder) receive(f *Frame) {
+	prev := b.prev
+	if prev == nil {
+		prev = &sample.Sample{}
+	}
+	f.CPUs = buildCPUs(f.Sample.CPUs, prev.CPUs, f.Interval)
+	if f.Sample.NetRX != nil {
+		f.NetRX = buildNetRX(f, prev.NetRX)
+	}
 }
 
 // wall converts a monotonic time by the header's pair of clocks.

@@ -26,6 +26,9 @@ type Frame struct {
 	CostMean Cost    // since the first Sample
 	HostIdle float64 // cores that had nothing to do, of Header.CPUs; approximate
 	Accept   *Accept // nil: not measured
+	Queues   *Queues // nil: not measured
+	CPUs     []CPU   // by number; empty: not measured
+	NetRX    *NetRX  // nil: not measured
 	Events   []Event
 }
 
@@ -109,10 +112,23 @@ type Listener struct {
 	EAGAINRatio      float64 // of all accept calls that ended in a connection or EAGAIN
 	EmptyCPU         float64 // of one core, spent on wake-ups for nothing; extrapolated from the timed ones
 
+	// Queue is nil where the listen signal is not measured, and for unix sockets.
+	Queue *Queue
+
 	Threads []Worker // busiest acceptor first
+	Spent   Spent
 	// Group is what the open listeners of a SO_REUSEPORT group share; a socket
 	// of its own is a group of one. It is nil for a closed listener.
 	Group *Group
+}
+
+// Spent is how a listener's live workers spent the interval: means over those
+// whose times are known, unknown where there are none. The three add up to 1.
+type Spent struct {
+	Workers int     // whose times are known
+	Run     float64 // on a core
+	Wait    float64 // runnable, without one: contended, throttled or stolen
+	Sleep   float64 // for connections, or for anything else
 }
 
 // Group is the listeners on one address in one namespace.
