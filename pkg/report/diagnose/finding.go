@@ -40,7 +40,8 @@ func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil
 // text is printable (model.Printable) and without a line break.
 type Finding struct {
 	ID       string // "accept-herd": stable, what gates refer to
-	Inode    uint64 // of the listener that it is about
+	Inode    uint64 // of the listener that it is about, 0: none
+	CPU      int    // the core that it is about, -1: none
 	State    string // Raised or Cleared
 	Severity Severity
 	Subject  string // who: "listener 0.0.0.0:8080 (gunicorn, 34 workers)"

@@ -44,7 +44,7 @@ func TestHealthy(t *testing.T) {
 			s.idles(0).serves("app", sample.WaitEpoll, 4).does(traffic{conns: 4000, wakes: 0.9, queue: 40, looks: 10, run: four(0.5, 0.5, 0.5, 0.5)})
 		}},
 		{"a queue while workers are blocked elsewhere", func(s *scene) {
-			s.serves("app", sample.WaitEpoll, 4).does(traffic{conns: 40, wakes: 1, queue: 40, looks: 10})
+			s.serves("app", sample.WaitEpoll, 4).does(traffic{conns: 100, wakes: 1, queue: 40, looks: 10})
 		}},
 		{"a queue, some looks found all asleep by chance", func(s *scene) {
 			s.serves("app", sample.WaitEpoll, 4).does(traffic{conns: 4000, wakes: 1, queue: 4, looks: 10, stalled: 7})
@@ -66,6 +66,12 @@ func TestHealthy(t *testing.T) {
 		}},
 		{"a herd too slow to matter", func(s *scene) {
 			s.serves("app", sample.WaitEpoll, 8).does(traffic{conns: 12, wakes: 8, eagains: 1, burst: 10 * time.Microsecond})
+		}},
+		{"a queue that is nearly full, and taken from as fast", func(s *scene) {
+			s.idles(0).serves("nginx", sample.WaitEpollExclusive, 4).does(traffic{conns: 20000, wakes: 0.9, queue: 120, looks: 10, run: four(0.9, 0.9, 0.9, 0.9)}.with(queues{peak: 129, full: 0.2}))
+		}},
+		{"a few cookies", func(s *scene) {
+			s.serves("app", sample.WaitEpoll, 4).does(traffic{conns: 900, wakes: 1}.with(queues{cookies: 4, synPeak: 129}))
 		}},
 		{"no traffic", func(s *scene) { s.serves("app", sample.WaitEpoll, 8) }},
 		{"no workers", func(s *scene) { s.serves("app", sample.WaitUnknown, 0).does(traffic{conns: 100, queue: 9}) }},

@@ -15,8 +15,8 @@ import (
 // gets it. The alarm is wake-ups per connection: most herd wake-ups die inside
 // the kernel, so EAGAINs tell little, and a healthy accept-until-EAGAIN loop has
 // one EAGAIN for each connection.
-func judgeHerd(l *Limits, t *track, f *model.Frame, now *model.Listener) verdict {
-	w := t.sum()
+func judgeHerd(l *Limits, past *window, f *model.Frame, now *model.Listener) verdict {
+	w := &past.sum
 	seconds := w.interval.Seconds()
 	// A burst at a listener that was just seen must not count as a rate.
 	useless := float64(w.wakeups-min(w.wakeups, w.conns)) / max(seconds, l.Window.Seconds()/2)
@@ -29,7 +29,9 @@ func judgeHerd(l *Limits, t *track, f *model.Frame, now *model.Listener) verdict
 		calm: ratio < l.HerdCalmRatio || useless < l.HerdCalmPerS,
 	}
 	v.weight = useless
-	v.outcome = fmt.Sprintf("%.1f wake-ups per connection now, %s connections a second", ratio, model.Num(float64(w.conns)/seconds))
+	v.outcome = func() string {
+		return fmt.Sprintf("%.1f wake-ups per connection now, %s connections a second", ratio, model.Num(float64(w.conns)/seconds))
+	}
 	if !v.bad {
 		return v
 	}

@@ -23,6 +23,10 @@ type scene struct {
 	idleNS  float64 // since boot
 	servers []*server
 	inode   uint64
+	netns   []sample.NetNS
+	cores   []*core
+	netrx   *sample.NetRX
+	devices []*device
 }
 
 // traffic is what happens at a listener, per second where it is a rate.
@@ -38,6 +42,7 @@ type traffic struct {
 	shares  []float64     // of the connections, for each worker; even when nil
 	run     []float64     // of a core, for each worker
 	wait    []float64     // likewise
+	queues
 }
 
 // server is a listener of a scene, with its state so far.
@@ -47,6 +52,7 @@ type server struct {
 	sum []totals // for each worker
 
 	completions, looks, stalled float64
+	sumQueues                   queueTotals
 }
 
 // totals are a worker's counters before they are rounded.
@@ -58,6 +64,7 @@ func newScene(t testing.TB) *scene {
 	h := &sample.Header{CPUs: 2, IntervalNS: uint64(time.Second), Signals: []sample.Signal{
 		{Name: model.SignalAccept, Variant: "fexit", Accuracy: sample.Exact},
 		{Name: model.SignalWake, Variant: "fentry", Accuracy: sample.Exact},
+		{Name: model.SignalListen, Variant: "fexit", Accuracy: sample.Exact},
 	}}
 	return &scene{t: t, header: h, builder: model.NewBuilder(h), set: NewSet(DefaultLimits()), step: time.Second, idle: 2}
 }
@@ -72,8 +79,9 @@ func (s *scene) idles(cores float64) *scene { s.idle = cores; return s }
 func (s *scene) serves(program, wait string, n int) *server {
 	s.inode++
 	v := &server{
-		Listener: sample.Listener{Inode: s.inode, Proto: "tcp", Addr: "0.0.0.0", Port: 8080, AcceptQueueMax: 128},
-		sum:      make([]totals, n),
+		Listener: sample.Listener{Inode: s.inode, Proto: "tcp", Addr: "0.0.0.0", Port: 8080, AcceptQueueMax: 128,
+			Queues: &sample.Queues{SynQueueMax: 128, Backlog: 128}},
+		sum: make([]totals, n),
 	}
 	for i := range n {
 		tid := 1000*uint32(s.inode) + uint32(i)
@@ -120,6 +128,10 @@ func (s *scene) sample() *sample.Sample {
 	for _, v := range s.servers {
 		out.Accept.Listeners = append(out.Accept.Listeners, v.after(passed))
 	}
+	if s.netns != nil {
+		out.Listen = &sample.Listen{NetNS: s.netns}
+	}
+	s.receive(out, passed)
 	return out
 }
 
@@ -139,6 +151,7 @@ func (v *server) after(d time.Duration) sample.Listener {
 		l.AcceptQueueLen = 0
 	}
 	l.CompletionsTotal, l.QueuedChecksTotal, l.StalledChecksTotal = count(v.completions), count(v.looks), count(v.stalled)
+	v.refuse(&l, seconds)
 	for i, w := range v.Workers {
 		c, n := &v.sum[i], float64(len(v.Workers))
 		share := 1 / n

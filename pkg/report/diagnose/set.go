@@ -10,34 +10,45 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 )
 
-// verdict is what a detector says of one listener at one tick. A finding is
+// verdict is what a detector says of its subject at one tick. A finding is
 // raised by bad, cleared by calm that lasts, and kept in between.
 type verdict struct {
 	bad, calm bool
 	after     time.Duration // how long it must be bad before that is a finding
 	weight    float64       // how bad, to tell the worst moment
 	finding   Finding       // what to say, when bad
-	outcome   string        // what to say, when it clears
+	outcome   func() string // what to say, when it clears
 }
 
-// detector judges one listener. It may keep state for it in the track.
-type detector struct {
+// detector judges a listener, a core or the host by its recent past and by now.
+type detector[S any] struct {
 	id    string
-	judge func(l *Limits, t *track, f *model.Frame, now *model.Listener) verdict
+	judge func(l *Limits, w *window, f *model.Frame, now S) verdict
 }
 
-// detectors is every pathology of the accept signal.
-var detectors = []detector{
-	{"accept-herd", judgeHerd},
-	{"accept-stall", judgeStall},
-	{"accept-skew", judgeSkew},
-}
+// Every pathology, by what it is about.
+var (
+	listenerDetectors = []detector[*model.Listener]{
+		{"accept-herd", judgeHerd},
+		{"accept-stall", judgeStall},
+		{"accept-skew", judgeSkew},
+		{"accept-queue-overflow", judgeOverflow},
+		{"accept-queue-wait", judgeQueueWait},
+		{"syn-queue-overflow", judgeSynQueue},
+	}
+	coreDetectors = []detector[*model.CPU]{
+		{"netrx-imbalance", judgeNetRX},
+	}
+	hostDetectors = []detector[*model.NetRX]{
+		{"netdev-backlog-drop", judgeBacklog},
+	}
+)
 
 // Set runs the detectors over the Frames of one trace. It is not safe for
 // concurrent use.
 type Set struct {
-	limits Limits
-	tracks map[trackKey]*track
+	limits  Limits
+	watches map[about]*watch
 	// all are the findings that are kept, in the order in which they were raised.
 	all     []*Finding
 	dropped int
@@ -46,109 +57,169 @@ type Set struct {
 // maxFindings bounds what a Set keeps: a trace may run for weeks.
 const maxFindings = 1000
 
-type trackKey struct {
-	id    string
-	inode uint64
+// about is what a finding is about.
+type about struct {
+	kind  kind
+	inode uint64 // of a listener
+	cpu   int    // -1: no core
 }
 
-// track is what a detector remembers of one listener.
+type kind int
+
+const (
+	aHost kind = iota
+	aListener
+	aCore
+)
+
+const noCPU = -1
+
+// watch is what a Set remembers of one subject: a track for each detector.
+type watch struct {
+	window
+	tracks []track
+}
+
+// track is what becomes of one detector's verdicts.
 type track struct {
-	recent  []tick // that the window covers, oldest first
 	badFor  time.Duration
 	calmFor time.Duration
 	finding *Finding // while raised
 	worst   float64  // its greatest weight
 }
 
-// tick is what one Frame adds to a window.
-type tick struct {
-	interval         time.Duration
-	accepts, conns   uint64
-	wakeups, eagains uint64
-	emptyNS          float64
-	queued, stalled  uint64
-}
-
 const outcomeClosed = "the listener was closed"
 
 // NewSet returns a Set that has seen nothing.
 func NewSet(l Limits) *Set {
-	return &Set{limits: l, tracks: make(map[trackKey]*track)}
+	return &Set{limits: l, watches: make(map[about]*watch)}
 }
 
 // Update judges f and returns the findings that it raised or cleared, and those
 // that it raised to a higher severity.
 func (s *Set) Update(f *model.Frame) []Finding {
-	if f.Accept == nil {
-		return nil // not measured is not gone
-	}
 	var changed []Finding
-	seen := make(map[uint64]bool)
-	for _, l := range f.Accept.Listeners {
-		seen[l.Inode] = true
-		for _, d := range detectors {
-			if c := s.update(&d, f, l); c != nil {
-				changed = append(changed, *c)
-			}
+	seen := make(map[about]bool)
+	if f.Accept != nil {
+		for _, l := range f.Accept.Listeners {
+			on := about{aListener, l.Inode, noCPU}
+			seen[on] = true
+			changed = append(changed, s.updateListener(on, f, l)...)
 		}
 	}
-	for k, t := range s.tracks {
-		if seen[k.inode] {
-			continue
+	for i := range f.CPUs {
+		on := about{aCore, 0, f.CPUs[i].CPU.CPU}
+		seen[on] = true
+		changed = append(changed, update(s, coreDetectors, on, f, coreTick(f, i), s.limits.NetRXSmooth, &f.CPUs[i])...)
+	}
+	if f.NetRX != nil {
+		on := about{aHost, 0, noCPU}
+		seen[on] = true
+		changed = append(changed, update(s, hostDetectors, on, f, hostTick(f), s.limits.Window, f.NetRX)...)
+	}
+	for on, w := range s.watches {
+		if !seen[on] && on.measured(f) {
+			changed = append(changed, s.forget(on, w, f)...)
 		}
-		if t.finding != nil {
-			changed = append(changed, *t.clear(f, outcomeClosed))
-		}
-		delete(s.tracks, k)
 	}
 	slices.SortStableFunc(changed, worstFirst)
 	return changed
 }
 
-func (s *Set) update(d *detector, f *model.Frame, l *model.Listener) *Finding {
-	key := trackKey{d.id, l.Inode}
-	t := s.tracks[key]
-	if l.Closed && (!l.Closing || (t != nil && t.finding != nil)) {
-		delete(s.tracks, key)
-		if t != nil && t.finding != nil {
-			return t.clear(f, outcomeClosed)
+// measured reports whether f would show on, if it were there: what was not
+// measured is not gone.
+func (on about) measured(f *model.Frame) bool {
+	switch on.kind {
+	case aListener:
+		return f.Accept != nil
+	case aCore:
+		return len(f.CPUs) > 0
+	}
+	return false
+}
+
+func (s *Set) updateListener(on about, f *model.Frame, l *model.Listener) (changed []Finding) {
+	if !l.Closed || l.Closing { // what closed a moment ago is judged by what it did until then
+		changed = update(s, listenerDetectors, on, f, listenerTick(l), s.limits.Window, l)
+	}
+	w := s.watches[on]
+	if !l.Closed || w == nil {
+		return changed
+	}
+	raised := false
+	for i := range w.tracks {
+		switch t := &w.tracks[i]; {
+		case t.finding == nil:
+		case t.finding.Since.Before(f.Wall):
+			changed = append(changed, *t.clear(f, outcomeClosed))
+		default:
+			raised = true
 		}
+	}
+	if !raised {
+		delete(s.watches, on)
+	}
+	return changed
+}
+
+// update adds what happened to a subject and lets its detectors judge it.
+func update[S any](s *Set, ds []detector[S], on about, f *model.Frame, t tick, span time.Duration, now S) []Finding {
+	w := s.watches[on]
+	if w == nil {
+		w = &watch{tracks: make([]track, len(ds))}
+		s.watches[on] = w
+	}
+	if t.interval <= 0 {
 		return nil
 	}
-	// What closed a moment ago is judged by what it did until then.
-	if t == nil {
-		t = &track{}
-		s.tracks[key] = t
+	w.push(t, span)
+	var changed []Finding
+	for i := range ds {
+		v := ds[i].judge(&s.limits, &w.window, f, now)
+		v.finding.ID, v.finding.Inode = ds[i].id, on.inode
+		if on.kind != aHost { // whose detectors may name the one core that it is about
+			v.finding.CPU = on.cpu
+		}
+		if c := s.settle(&w.tracks[i], &v, f, t.interval); c != nil {
+			changed = append(changed, *c)
+		}
 	}
-	if l.Interval <= 0 {
-		return nil
-	}
-	t.push(l, s.limits.Window)
-	if l.Closing {
-		defer func() {
-			if t.finding == nil {
-				delete(s.tracks, key)
-			}
-		}()
-	}
-	v := d.judge(&s.limits, t, f, l)
-	t.badFor, t.calmFor = lasted(v.bad, t.badFor, l.Interval), lasted(v.calm, t.calmFor, l.Interval)
+	return changed
+}
+
+// settle turns a verdict into a change of its finding, nil where there is none.
+func (s *Set) settle(t *track, v *verdict, f *model.Frame, interval time.Duration) *Finding {
+	t.badFor, t.calmFor = lasted(v.bad, t.badFor, interval), lasted(v.calm, t.calmFor, interval)
 	switch {
 	case v.bad && t.finding == nil && t.badFor < v.after:
 		return nil
 	case v.bad && t.finding == nil:
 		n := v.finding
-		n.ID, n.Inode, n.State = d.id, l.Inode, Raised
-		n.Since, n.Elapsed = f.Wall, f.Elapsed
+		n.State, n.Since, n.Elapsed = Raised, f.Wall, f.Elapsed
 		t.finding, t.worst = &n, v.weight
 		s.keep(&n)
 		return t.finding
-	case v.bad && t.refresh(&v):
+	case v.bad && t.refresh(v):
 		return t.finding // it got worse: say it again
 	case v.calm && t.finding != nil && t.calmFor >= s.limits.ClearAfter:
-		return t.clear(f, v.outcome)
+		return t.clear(f, v.outcome())
 	}
 	return nil
+}
+
+// forget drops a subject that is gone and clears its findings.
+func (s *Set) forget(on about, w *watch, f *model.Frame) (changed []Finding) {
+	outcome := outcomeClosed
+	if on.kind == aCore {
+		outcome = "the core is offline"
+	}
+	for i := range w.tracks {
+		if t := &w.tracks[i]; t.finding != nil {
+			changed = append(changed, *t.clear(f, outcome))
+		}
+	}
+	delete(s.watches, on)
+	return changed
 }
 
 // keep appends f. Where that is one too many, the oldest of the mildest that
@@ -186,7 +257,7 @@ func (t *track) refresh(v *verdict) (worse bool) {
 	f, n := t.finding, &v.finding
 	worse = n.Severity > f.Severity
 	f.Severity = max(f.Severity, n.Severity)
-	f.Subject, f.Evidence, f.Cause, f.Remedy, f.Verify, f.Values = n.Subject, n.Evidence, n.Cause, n.Remedy, n.Verify, n.Values
+	f.CPU, f.Subject, f.Evidence, f.Cause, f.Remedy, f.Verify, f.Values = n.CPU, n.Subject, n.Evidence, n.Cause, n.Remedy, n.Verify, n.Values
 	return worse
 }
 
@@ -197,45 +268,14 @@ func (t *track) clear(f *model.Frame, outcome string) *Finding {
 	return c
 }
 
-// push adds l's deltas and drops what the window no longer covers.
-func (t *track) push(l *model.Listener, window time.Duration) {
-	t.recent = append(t.recent, tick{
-		interval: l.Interval,
-		accepts:  l.Delta.AcceptsTotal,
-		conns:    max(l.Delta.AcceptsTotal, l.CompletionsDelta),
-		wakeups:  l.Delta.WakeupsTotal,
-		eagains:  l.Delta.AcceptEAGAINTotal,
-		emptyNS:  l.EmptyCPU * float64(l.Interval),
-		queued:   l.QueuedChecks,
-		stalled:  l.StalledChecks,
-	})
-	for len(t.recent) > 1 && t.sum().interval-t.recent[0].interval >= window {
-		t.recent = t.recent[1:]
-	}
-}
-
-// sum adds up the window.
-func (t *track) sum() tick {
-	var s tick
-	for _, r := range t.recent {
-		s.interval += r.interval
-		s.accepts += r.accepts
-		s.conns += r.conns
-		s.wakeups += r.wakeups
-		s.eagains += r.eagains
-		s.emptyNS += r.emptyNS
-		s.queued += r.queued
-		s.stalled += r.stalled
-	}
-	return s
-}
-
 // Active returns the findings that are raised and not cleared, worst first.
 func (s *Set) Active() []Finding {
 	var out []Finding
-	for _, t := range s.tracks {
-		if t.finding != nil {
-			out = append(out, *t.finding)
+	for _, w := range s.watches {
+		for i := range w.tracks {
+			if g := w.tracks[i].finding; g != nil {
+				out = append(out, *g)
+			}
 		}
 	}
 	slices.SortFunc(out, worstFirst)
@@ -261,5 +301,6 @@ func worstFirst(a, b Finding) int {
 		a.Since.Compare(b.Since),
 		cmp.Compare(a.ID, b.ID),
 		cmp.Compare(a.Inode, b.Inode),
+		cmp.Compare(a.CPU, b.CPU),
 	)
 }

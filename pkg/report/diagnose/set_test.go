@@ -107,12 +107,32 @@ func TestClearsWithItsListener(t *testing.T) {
 		}
 		s.wantChange(s.ticks(1), "accept-herd", Cleared)
 		s.wantIDs()
-		if len(s.set.tracks) > 0 {
-			t.Errorf("tracks are left: %v", s.set.tracks)
+		if len(s.set.watches) > 0 {
+			t.Errorf("tracks are left: %v", s.set.watches)
 		}
-		if got := s.ticks(3); len(got) > 0 || len(s.set.tracks) > 0 {
+		if got := s.ticks(3); len(got) > 0 || len(s.set.watches) > 0 {
 			t.Errorf("later: %v", sentences(got))
 		}
+	}
+}
+
+// TestClosingIsJudged: by what it did until then; what was raised before is over.
+func TestClosingIsJudged(t *testing.T) {
+	s := newScene(t)
+	v := s.serves("app", sample.WaitEpoll, 8).does(herd)
+	s.ticks(3)
+	s.wantIDs("accept-herd")
+	v.does(herd.with(queues{atSYN: 50}))
+	v.Closed = true
+	got := s.ticks(1)
+	if len(got) != 2 || got[0].ID != "accept-queue-overflow" || got[0].State != Raised || got[1].ID != "accept-herd" || got[1].State != Cleared {
+		t.Errorf("at its close: %v", sentences(got))
+	}
+	if c := s.wantChange(s.ticks(1), "accept-queue-overflow", Cleared); c.Outcome != outcomeClosed {
+		t.Errorf("outcome %q", c.Outcome)
+	}
+	if got := s.ticks(3); len(got) > 0 || len(s.set.watches) > 0 {
+		t.Errorf("later: %v", sentences(got))
 	}
 }
 
@@ -183,8 +203,8 @@ func TestStateIsBounded(t *testing.T) {
 		s.servers = nil
 		s.ticks(1)
 	}
-	if len(s.set.tracks) != 0 || len(s.set.Active()) != 0 {
-		t.Errorf("%d tracks, %d active findings are left", len(s.set.tracks), len(s.set.Active()))
+	if len(s.set.watches) != 0 || len(s.set.Active()) != 0 {
+		t.Errorf("%d tracks, %d active findings are left", len(s.set.watches), len(s.set.Active()))
 	}
 	all := s.set.All()
 	if len(all) != maxFindings || s.set.Dropped() != raised-maxFindings {
@@ -215,9 +235,9 @@ func TestWindowIsBounded(t *testing.T) {
 	s := newScene(t).every(10 * time.Millisecond)
 	s.serves("app", sample.WaitEpoll, 1).does(traffic{conns: 100, wakes: 1})
 	s.ticks(1000)
-	for k, tr := range s.set.tracks {
-		if len(tr.recent) > 201 || tr.sum().interval < s.set.limits.Window {
-			t.Errorf("%s: %d ticks over %s", k.id, len(tr.recent), tr.sum().interval)
+	for on, w := range s.set.watches {
+		if len(w.recent) > 201 || w.sum.interval < s.set.limits.Window {
+			t.Errorf("%v: %d ticks over %s", on, len(w.recent), w.sum.interval)
 		}
 	}
 }

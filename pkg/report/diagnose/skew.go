@@ -13,10 +13,13 @@ import (
 // it costs something: it has no CPU time left while its siblings sleep and cores
 // are idle. An uneven share alone is no fault: at low load EPOLLEXCLUSIVE gives
 // everything to one worker, by design and at no cost.
-func judgeSkew(l *Limits, _ *track, f *model.Frame, now *model.Listener) verdict {
-	v := verdict{calm: true}
+func judgeSkew(l *Limits, _ *window, f *model.Frame, now *model.Listener) verdict {
+	if !model.Known(f.HostIdle) {
+		return verdict{}
+	}
+	v := verdict{calm: true, outcome: func() string { return "its busiest worker has no siblings now, or sits at another socket" }}
 	g := now.Group
-	if g == nil || g.TopAt != now || len(g.Others) == 0 || !model.Known(f.HostIdle) {
+	if g == nil || g.TopAt != now || len(g.Others) == 0 {
 		return v
 	}
 	top, others, share := g.Top, g.Others, float64(g.Top.AcceptsTotal)/float64(max(g.Accepts, 1))
@@ -24,7 +27,9 @@ func judgeSkew(l *Limits, _ *track, f *model.Frame, now *model.Listener) verdict
 	fair := 1 / float64(len(others)+1)
 	v.calm = top.RunRatio < l.SkewRun-0.1 || median > l.SkewOthers+0.1 || f.HostIdle < l.SkewHostIdle/2
 	v.weight = top.RunRatio
-	v.outcome = fmt.Sprintf("the busiest worker runs %.0f%% of a core now, the median of its siblings %.0f%%", 100*top.RunRatio, 100*median)
+	v.outcome = func() string {
+		return fmt.Sprintf("the busiest worker runs %.0f%% of a core now, the median of its siblings %.0f%%", 100*top.RunRatio, 100*median)
+	}
 	v.bad = top.RunRatio >= l.SkewRun && top.SleepsPerS <= l.SkewSleepsPerS && median <= l.SkewOthers && f.HostIdle >= l.SkewHostIdle &&
 		now.AcceptsTotal >= l.SkewMinConns && share >= l.SkewTimesFair*fair
 	if !v.bad {

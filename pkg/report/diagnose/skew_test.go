@@ -106,3 +106,25 @@ func TestSkewClears(t *testing.T) {
 	}
 	s.wantChange(s.ticks(1), "accept-skew", Cleared)
 }
+
+// TestSkewClearsWithItsSiblings: who is alone is not skewed. What is not measured
+// clears nothing.
+func TestSkewClearsWithItsSiblings(t *testing.T) {
+	s := newScene(t).idles(0.7)
+	v := s.serves("app", sample.WaitEpoll, 4).does(skew)
+	s.ticks(5)
+	s.wantIDs("accept-skew")
+	for range 5 {
+		blind := s.sample()
+		blind.Host = nil
+		if got := s.set.Update(s.builder.Build(blind)); len(got) > 0 {
+			t.Errorf("changed: %v", sentences(got))
+		}
+	}
+	for i := range 3 {
+		v.Workers[i+1].Ended = true
+	}
+	if c := s.wantChange(s.ticks(6), "accept-skew", Cleared); c.Outcome != "its busiest worker has no siblings now, or sits at another socket" {
+		t.Errorf("outcome %q", c.Outcome)
+	}
+}

@@ -12,15 +12,17 @@ import (
 // judgeStall finds connections that wait in the accept queue while every worker
 // sleeps in its wait for connections. No healthy server shows that: a worker
 // that is busy with a client sleeps elsewhere, or runs.
-func judgeStall(l *Limits, t *track, _ *model.Frame, now *model.Listener) verdict {
-	w := t.sum()
+func judgeStall(l *Limits, past *window, _ *model.Frame, now *model.Listener) verdict {
+	w := &past.sum
 	v := verdict{
 		bad: now.AcceptQueueLen > 0 && w.stalled >= l.StallMinLooks &&
 			float64(w.stalled) >= l.StallShare*float64(w.queued),
 		calm: w.stalled == 0,
 
-		weight:  float64(now.AcceptQueueLen),
-		outcome: fmt.Sprintf("no connection waits for a sleeping worker now, %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds())),
+		weight: float64(now.AcceptQueueLen),
+		outcome: func() string {
+			return fmt.Sprintf("no connection waits for a sleeping worker now, %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds()))
+		},
 	}
 	if !v.bad {
 		return v

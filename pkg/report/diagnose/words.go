@@ -10,7 +10,11 @@ import (
 
 // subject names a listener and who sits at it.
 func subject(l *model.Listener) string {
-	return fmt.Sprintf("listener %s (%s, %s)", model.Printable(l.Name), model.Printable(l.Program), plural(liveThreads(l), "worker"))
+	workers := "no worker seen"
+	if n := liveThreads(l); n > 0 {
+		workers = plural(n, "worker")
+	}
+	return fmt.Sprintf("listener %s (%s, %s)", model.Printable(l.Name), model.Printable(l.Program), workers)
 }
 
 // liveThreads counts the workers; of a closed listener, all that it had.
@@ -37,4 +41,25 @@ func estimate(v float64) string {
 		return "an unknown share"
 	}
 	return fmt.Sprintf("~%.1f%%", 100*v)
+}
+
+// percent prints a share that is not nothing.
+func percent(v float64) string {
+	if v < 0.01 {
+		return "<1%"
+	}
+	return fmt.Sprintf("%.0f%%", 100*v)
+}
+
+// roughly prints a rate or a count that is not nothing, and whether it was
+// inferred.
+func roughly(inferred bool, v float64) string {
+	s := model.Num(v)
+	if v < 0.05 {
+		s = "<0.1"
+	}
+	if inferred {
+		return "~" + s
+	}
+	return s
 }
