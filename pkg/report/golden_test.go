@@ -166,6 +166,8 @@ func TestFindings(t *testing.T) {
 	want := map[string]string{
 		"healthy": "", "herd-cured": "accept-herd cleared", "hostile": "accept-herd raised", "lost": "", "no-accept": "accept-herd raised",
 		"no-wake": "", "not-measured": "", "reset": "", "skew": "accept-skew cleared", "stall": "accept-stall raised",
+		"accept-queue-overflow": "accept-queue-overflow cleared, syn-queue-overflow cleared, accept-queue-overflow cleared, syn-queue-overflow cleared, accept-queue-wait cleared",
+		"netdev-backlog":        "netdev-backlog-drop cleared, netrx-imbalance cleared",
 	}
 	for _, name := range recordings(t) {
 		var got []string
@@ -181,15 +183,17 @@ func TestFindings(t *testing.T) {
 // TestNothingHostileGetsOut: neither sink hands on a byte that a terminal obeys,
 // and each record is one line.
 func TestNothingHostileGetsOut(t *testing.T) {
-	for ending, out := range outputs(t, readRecording(t, "hostile")) {
-		for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
-			for _, r := range line {
-				if !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
-					t.Errorf("%s: %+q in %+q", ending, r, line)
+	for _, name := range []string{"hostile", "accept-queue-overflow", "netdev-backlog"} {
+		for ending, out := range outputs(t, readRecording(t, name)) {
+			for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+				for _, r := range line {
+					if !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
+						t.Errorf("%s.%s: %+q in %+q", name, ending, r, line)
+					}
 				}
-			}
-			if ending == "ndjson" && !json.Valid([]byte(line)) {
-				t.Errorf("no JSON: %s", line)
+				if ending == "ndjson" && !json.Valid([]byte(line)) {
+					t.Errorf("no JSON: %s", line)
+				}
 			}
 		}
 	}
@@ -224,6 +228,14 @@ func FuzzReplay(f *testing.F) {
 		`{"type":"sample","accept":{"listeners":[]}}` + "\n" +
 		`{"type":"sample","mono_ns":1,"accept":{"listeners":[` + listener + `,` + listener + `]}}` + "\n" +
 		`{"type":"sample","mono_ns":18446744073709551615,"accept":null,"events":[{"kind":"\u0000"}]}` + "\n"))
+	queues := `,"queues":{"accept_full_ns":18446744073709551615,"refusals":{"accept_queue_syn":18446744073709551615,"syn_queue":1},"backlog":-2147483648,` +
+		`"clients":{"total":18446744073709551615,"retries":[1,2,3,18446744073709551615],"top":[{"addr":"\u001b"}]}}}`
+	host := `"listen":{"netns":[{"inode":0,"tcp_ext":{"listen_drops_total":18446744073709551615}},{"inode":0}]},"cpus":[{"cpu":-9223372036854775808,` +
+		`"net_rx":{"run_ns":18446744073709551615,"latency":[18446744073709551615,1]},"softnet":{"dropped_total":18446744073709551615}},{"cpu":0,"times":{}}],` +
+		`"netrx":{"devices":[{"name":"\u001b","rx_queues":[{}]}],"drops":[{"device":"\u009b","dropped_total":1}]},"events":[{"kind":"backlog-drop","device":"\u001b"},{"kind":"refusal"}]}`
+	one := `,"accept":{"listeners":[` + strings.TrimSuffix(listener, "}") + queues + `]},` + host
+	f.Add([]byte(`{"v":1,"type":"header","ports":[80]}` + "\n" + `{"type":"sample","cpus":[{"cpu":0,"net_rx":{},"softnet":{}}],"netrx":{}}` + "\n" +
+		`{"type":"sample","mono_ns":1` + one + "\n" + `{"type":"sample","mono_ns":2` + one + "\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := sample.NewReader(bytes.NewReader(in))
 		if err != nil {

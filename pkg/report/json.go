@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"time"
 	"unicode"
 	"unicode/utf16"
@@ -26,6 +28,7 @@ const JSONVersion = 1
 type JSON struct {
 	w      io.Writer
 	header *sample.Header
+	peaks  peaks
 }
 
 // NewJSON returns a sink that writes to w, one Write for each line.
@@ -68,26 +71,31 @@ type jsonInterval struct {
 	ElapsedNS  int64          `json:"elapsed_ns"`
 	IntervalNS int64          `json:"interval_ns"`
 	Cost       jsonCost       `json:"cost"`
-	Listeners  []jsonListener `json:"listeners"` // null: not measured
+	Listeners  []jsonListener `json:"listeners"` // null: not measured; so are the others
+	NetNS      []jsonNetNS    `json:"netns"`
+	CPUs       []jsonCPU      `json:"cpus"`
+	NetRX      *jsonNetRX     `json:"netrx"`
 }
 
 type jsonListener struct {
-	Addr           string `json:"addr"`
-	Port           uint16 `json:"port"`
-	Proto          string `json:"proto"`
-	NetNS          uint32 `json:"netns"`
-	Inode          uint64 `json:"inode"`
-	Closed         bool   `json:"closed"`
-	Program        string `json:"program"`
-	Wait           string `json:"wait"`
-	ReusePort      bool   `json:"reuseport"`
-	Sockets        int    `json:"sockets"`
-	Processes      int    `json:"processes"`
-	Workers        int    `json:"workers"`
-	AcceptQueueLen uint32 `json:"accept_queue_len"`
-	AcceptQueueMax uint32 `json:"accept_queue_max"`
-	BurstsUnsent   uint64 `json:"bursts_unsent_total"` // herd-burst events that the rate bound held back
-	Completions    uint64 `json:"completions_total"`
+	Addr           string   `json:"addr"`
+	Port           uint16   `json:"port"`
+	Proto          string   `json:"proto"`
+	NetNS          uint32   `json:"netns"`
+	Inode          uint64   `json:"inode"`
+	Closed         bool     `json:"closed"`
+	Program        string   `json:"program"`
+	Wait           string   `json:"wait"`
+	ReusePort      bool     `json:"reuseport"`
+	Sockets        int      `json:"sockets"`
+	Processes      int      `json:"processes"`
+	Holders        []uint32 `json:"holders,omitempty"` // the first of them by pid
+	Workers        int      `json:"workers"`
+	AcceptQueueLen uint32   `json:"accept_queue_len"`
+	AcceptQueueMax uint32   `json:"accept_queue_max"`
+	BurstsUnsent   uint64   `json:"bursts_unsent_total"` // herd-burst events that the rate bound held back
+	*jsonQueue
+	Completions uint64 `json:"completions_total"`
 	jsonCounters
 	Empty     *uint64  `json:"empty_wakeups_total,omitempty"`
 	EmptyCPU  *float64 `json:"empty_wakeups_cpu_seconds_total,omitempty"` // extrapolated from those that could be timed
@@ -134,6 +142,7 @@ type jsonFinding struct {
 	Verify   string             `json:"verify"`
 	Outcome  string             `json:"outcome,omitempty"`
 	Inode    uint64             `json:"inode,omitempty"`
+	CPU      *int               `json:"cpu,omitempty"` // a core that it is about
 	Values   map[string]float64 `json:"values"`
 	Since    string             `json:"since"`
 	Until    string             `json:"until,omitempty"` // once cleared
@@ -148,6 +157,11 @@ type jsonEvent struct {
 	CPU            uint32 `json:"cpu"`
 	Woken          uint32 `json:"woken,omitempty"`
 	AcceptQueueLen uint32 `json:"accept_queue_len,omitempty"`
+	SynQueueLen    uint32 `json:"syn_queue_len,omitempty"`
+	Place          string `json:"place,omitempty"`
+	Client         string `json:"client,omitempty"`
+	Refused        uint64 `json:"refused,omitempty"`
+	Device         string `json:"device,omitempty"`
 }
 
 type jsonSummary struct {
@@ -155,6 +169,9 @@ type jsonSummary struct {
 	ElapsedNS       int64          `json:"elapsed_ns"`
 	Cost            jsonCost       `json:"cost"`
 	Listeners       []jsonListener `json:"listeners"`
+	NetNS           []jsonNetNS    `json:"netns"`
+	CPUs            []jsonCPU      `json:"cpus"`
+	NetRX           *jsonNetRX     `json:"netrx"`
 	FindingsTotal   int            `json:"findings_total"`
 	Findings        []jsonFinding  `json:"findings"` // fewer, where they were too many to keep
 	Command         []string       `json:"command,omitempty"`
@@ -228,12 +245,9 @@ func (j *JSON) Begin(h *sample.Header) error {
 // Step implements Sink.
 func (j *JSON) Step(s *Step) error {
 	f := s.Frame
-	for _, e := range f.Events {
-		if err := j.write(jsonEvent{
-			jsonStamp: stamp("event", e.Wall, e.MonoNS),
-			Kind:      e.Kind, Listener: e.Listener, Program: e.Program, Inode: e.Inode,
-			CPU: e.CPU, Woken: e.Woken, AcceptQueueLen: e.AcceptQueueLen,
-		}); err != nil {
+	j.peaks = j.peaks.next(f)
+	for i := range f.Events {
+		if err := j.write(eventRecord(&f.Events[i])); err != nil {
 			return err
 		}
 	}
@@ -250,8 +264,20 @@ func (j *JSON) Step(s *Step) error {
 		ElapsedNS:  f.Elapsed.Nanoseconds(),
 		IntervalNS: f.Interval.Nanoseconds(),
 		Cost:       costRecord(f),
-		Listeners:  listenerRecords(f, false),
+		Listeners:  j.listenerRecords(f, false),
+		NetNS:      netnsRecords(f),
+		CPUs:       cpuRecords(f, false),
+		NetRX:      netRXRecord(f, false),
 	})
+}
+
+func eventRecord(e *model.Event) jsonEvent {
+	return jsonEvent{
+		jsonStamp: stamp("event", e.Wall, e.MonoNS),
+		Kind:      e.Kind, Listener: e.Listener, Program: e.Program, Inode: e.Inode,
+		CPU: e.CPU, Woken: e.Woken, AcceptQueueLen: e.AcceptQueueLen, SynQueueLen: e.SynQueueLen,
+		Place: e.Place, Client: e.Client, Refused: e.Refused, Device: e.Device,
+	}
 }
 
 // End implements Sink.
@@ -267,7 +293,8 @@ func (j *JSON) End(s *Summary) error {
 		out.jsonStamp = stamp("summary", f.Wall, f.Sample.MonoNS)
 		out.ElapsedNS = f.Elapsed.Nanoseconds()
 		out.Cost = costRecord(f)
-		out.Listeners = listenerRecords(f, true)
+		out.Listeners = j.listenerRecords(f, true)
+		out.NetNS, out.CPUs, out.NetRX = netnsRecords(f), cpuRecords(f, true), netRXRecord(f, true)
 		for i := range s.Findings {
 			out.Findings = append(out.Findings, findingRecord(&s.Findings[i], f))
 		}
@@ -279,9 +306,10 @@ func (j *JSON) End(s *Summary) error {
 	return j.write(out)
 }
 
-// known turns the model's unknown into an absent value.
+// known turns the model's unknown, and what JSON has no number for, into an
+// absent value.
 func known(v float64) *float64 {
-	if !model.Known(v) {
+	if !model.Known(v) || math.IsInf(v, 0) {
 		return nil
 	}
 	return &v
@@ -299,7 +327,7 @@ func costRecord(f *model.Frame) jsonCost {
 	}
 }
 
-func listenerRecords(f *model.Frame, total bool) []jsonListener {
+func (j *JSON) listenerRecords(f *model.Frame, total bool) []jsonListener {
 	if f.Accept == nil {
 		return nil
 	}
@@ -308,9 +336,9 @@ func listenerRecords(f *model.Frame, total bool) []jsonListener {
 		r := jsonListener{
 			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, Inode: l.Inode, Closed: l.Closed,
 			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
-			Processes: l.Processes, Workers: len(l.Workers) + l.GoneWorkers,
+			Processes: l.Processes, Holders: l.Holders, Workers: len(l.Workers) + l.GoneWorkers,
 			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax, BurstsUnsent: l.BurstsUnsentTotal,
-			Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
+			jsonQueue: queueRecord(l, total, j.peaks[l.Inode]), Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
 			Threads: workerRecords(f, l, total),
 		}
 		if f.MeasuredAt(l, model.SignalAccept) && f.MeasuredAt(l, model.SignalWake) {
@@ -365,7 +393,11 @@ func findingRecord(f *diagnose.Finding, at *model.Frame) jsonFinding {
 		jsonStamp: stamp("finding", at.Wall, at.Sample.MonoNS),
 		ID:        f.ID, State: f.State, Severity: f.Severity.String(),
 		Subject: f.Subject, Evidence: f.Evidence, Cause: f.Cause, Remedy: f.Remedy, Verify: f.Verify, Outcome: f.Outcome,
-		Inode: f.Inode, Values: f.Values, Since: clock(f.Since),
+		Inode: f.Inode, Values: maps.Clone(f.Values), Since: clock(f.Since),
+	}
+	maps.DeleteFunc(r.Values, func(_ string, v float64) bool { return known(v) == nil })
+	if f.CPU >= 0 {
+		r.CPU = &f.CPU
 	}
 	if f.State == diagnose.Cleared {
 		r.Until = clock(f.Until)

@@ -22,6 +22,7 @@ type Line struct {
 	loc     *time.Location
 	quiet   bool // no line for each tick
 	summary bool
+	peaks   peaks
 }
 
 // LineOptions select what a Line writes. The zero value is all of it, in UTC.
@@ -91,10 +92,11 @@ func signalLine(h *sample.Header) string {
 
 // Step implements Sink.
 func (l *Line) Step(s *Step) error {
+	f := s.Frame
+	l.peaks = l.peaks.next(f)
 	if l.summary {
 		return nil
 	}
-	f := s.Frame
 	at := f.Wall.In(l.loc).Format("15:04:05")
 	for i := range s.Changed {
 		if err := l.finding(at, &s.Changed[i]); err != nil {
@@ -118,9 +120,12 @@ func (l *Line) finding(at string, f *diagnose.Finding) error {
 }
 
 // tickLine is the interval in one line: the sums, then the listener that needs
-// attention most.
+// attention most; of the queues and the receive path, what is worth a word.
 func tickLine(f *model.Frame) string {
-	a := f.Accept
+	return acceptTick(f.Accept) + queueTick(f) + netRXTick(f)
+}
+
+func acceptTick(a *model.Accept) string {
 	if a == nil {
 		return "accept: not measured"
 	}
@@ -171,8 +176,10 @@ func (l *Line) End(s *Summary) error {
 	if err := l.verdict(s); err != nil {
 		return err
 	}
-	if err := l.listeners(f); err != nil {
-		return err
+	for _, part := range []func(*model.Frame) error{l.listeners, l.checkSums, l.netRX} {
+		if err := part(f); err != nil {
+			return err
+		}
 	}
 	c := &f.CostMean
 	return l.print("  trace cost %s of one core (user %s, BPF ~%s), %.1f MiB, %d lost%s",
@@ -181,12 +188,12 @@ func (l *Line) End(s *Summary) error {
 }
 
 func (l *Line) verdict(s *Summary) error {
-	if s.Last.Accept == nil {
+	if f := s.Last; f.Accept == nil && len(f.CPUs) == 0 && len(s.Findings) == 0 {
 		return l.print("  ? accept was not measured: no verdict")
 	}
 	whole := true
-	for _, name := range []string{model.SignalAccept, model.SignalWake} {
-		if s.Last.Measured(name) {
+	for _, name := range []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX} {
+		if s.Last.Measured(name) && (name != model.SignalAccept || s.Last.Accept != nil) {
 			continue
 		}
 		whole = false
@@ -229,23 +236,14 @@ func (l *Line) listeners(f *model.Frame) error {
 		return nil
 	}
 	shown := 0
-	for _, ln := range f.Accept.Listeners {
-		accept, wake := f.MeasuredAt(ln, model.SignalAccept), f.MeasuredAt(ln, model.SignalWake)
-		accepts, wakes, both := counted(accept), counted(wake), counted(accept && wake)
-		if ln.AcceptsTotal+ln.CompletionsTotal == 0 {
+	for _, ln := range refusersFirst(f.Accept.Listeners) {
+		if ln.AcceptsTotal+ln.CompletionsTotal == 0 && queueText(ln, peak{}) == "" {
 			continue
 		}
 		if shown++; shown > summaryListeners {
 			continue
 		}
-		wpc := "-"
-		if v := model.TotalWakeupsPerAccept(&ln.Listener); model.Known(v) && wake {
-			wpc = fmt.Sprintf("%.2f", v)
-		}
-		if err := l.print("  %s (%s, %s, %s): %d connections, %s accepts, %s EAGAIN (%s drain, %s wasted), %s wake-ups, %s per accept",
-			model.Printable(ln.Name), model.Printable(ln.Program), workers(len(ln.Workers)+ln.GoneWorkers), model.Printable(ln.Wait),
-			ln.CompletionsTotal, accepts(ln.AcceptsTotal), accepts(ln.AcceptEAGAINTotal), accepts(ln.DrainEAGAINTotal),
-			both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), wpc); err != nil {
+		if err := l.listener(f, ln); err != nil {
 			return err
 		}
 	}
@@ -254,6 +252,25 @@ func (l *Line) listeners(f *model.Frame) error {
 	}
 	if shown == 0 {
 		return l.print("  no new connections seen at %d listeners; start your load", len(f.Accept.Listeners))
+	}
+	return nil
+}
+
+func (l *Line) listener(f *model.Frame, ln *model.Listener) error {
+	accept, wake := f.MeasuredAt(ln, model.SignalAccept), f.MeasuredAt(ln, model.SignalWake)
+	accepts, wakes, both := counted(accept), counted(wake), counted(accept && wake)
+	wpc := "-"
+	if v := model.TotalWakeupsPerAccept(&ln.Listener); model.Known(v) && wake {
+		wpc = fmt.Sprintf("%.2f", v)
+	}
+	if err := l.print("  %s (%s, %s, %s): %d connections, %s accepts, %s EAGAIN (%s drain, %s wasted), %s wake-ups, %s per accept",
+		model.Printable(ln.Name), model.Printable(ln.Program), workers(len(ln.Workers)+ln.GoneWorkers), model.Printable(ln.Wait),
+		ln.CompletionsTotal, accepts(ln.AcceptsTotal), accepts(ln.AcceptEAGAINTotal), accepts(ln.DrainEAGAINTotal),
+		both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), wpc); err != nil {
+		return err
+	}
+	if text := queueText(ln, l.peaks[ln.Inode]); text != "" {
+		return l.print("    %s", text)
 	}
 	return nil
 }

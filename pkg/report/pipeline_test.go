@@ -179,28 +179,35 @@ func TestDroppedFindings(t *testing.T) {
 
 // TestWriteErrors: a full disk is an error of every sink, at every line.
 func TestWriteErrors(t *testing.T) {
-	in := readRecording(t, "herd-cured")
-	for _, mk := range []func(w io.Writer) Sink{
-		func(w io.Writer) Sink { return NewLine(w, LineOptions{}) },
-		func(w io.Writer) Sink { return NewJSON(w) },
-	} {
-		var whole bytes.Buffer
-		replay(t, in, mk(&whole))
-		lines := bytes.Count(whole.Bytes(), []byte("\n"))
-		for n := range lines {
-			r, err := sample.NewReader(bytes.NewReader(in))
-			if err != nil {
-				t.Fatal(err)
-			}
-			k := mk(&fullDisk{lines: n})
-			sum, err := run(r, k)
-			if err == nil {
-				err = End(sum, k)
-			}
-			if !errors.Is(err, errSink) {
-				t.Fatalf("%T, full after line %d of %d: error %v", k, n, lines, err)
+	for _, name := range []string{"herd-cured", "accept-queue-overflow", "netdev-backlog"} {
+		in := readRecording(t, name)
+		for _, mk := range []func(w io.Writer) Sink{
+			func(w io.Writer) Sink { return NewLine(w, LineOptions{}) },
+			func(w io.Writer) Sink { return NewJSON(w) },
+		} {
+			var whole bytes.Buffer
+			replay(t, in, mk(&whole))
+			for n := range bytes.Count(whole.Bytes(), []byte("\n")) {
+				writeTo(t, in, mk, n)
 			}
 		}
+	}
+}
+
+// writeTo replays a recording into a sink whose disk is full after n lines.
+func writeTo(t *testing.T, in []byte, mk func(w io.Writer) Sink, n int) {
+	t.Helper()
+	r, err := sample.NewReader(bytes.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := mk(&fullDisk{lines: n})
+	sum, err := run(r, k)
+	if err == nil {
+		err = End(sum, k)
+	}
+	if !errors.Is(err, errSink) {
+		t.Fatalf("%T, full after line %d: error %v", k, n, err)
 	}
 }
 

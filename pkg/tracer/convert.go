@@ -52,8 +52,8 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 	}
 	slices.SortFunc(out.Workers, func(a, b sample.Worker) int { return cmp.Compare(a.TID, b.TID) })
 	out.CompletionsTotal = r.completionsOf(ls, out.AcceptsTotal)
-	if pid, ok := r.holders.first(raw.Ino); ok {
-		out.HolderProgram = r.procs.program(pid)
+	if out.Holders = r.holders.lowest(raw.Ino, sample.MaxHolders); len(out.Holders) > 0 {
+		out.HolderProgram = r.procs.program(out.Holders[0])
 	}
 	return out
 }

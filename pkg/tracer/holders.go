@@ -7,7 +7,9 @@ package tracer
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -83,14 +85,10 @@ func (h *holders) has(inode uint64, pid uint32) bool {
 	return ok
 }
 
-// first is the holder with the lowest pid: of a prefork server, its master.
-func (h *holders) first(inode uint64) (pid uint32, ok bool) {
-	for p := range h.of[inode] {
-		if !ok || p < pid {
-			pid, ok = p, true
-		}
-	}
-	return pid, ok
+// lowest are the first n holders by pid: of a prefork server its master first.
+func (h *holders) lowest(inode uint64, n int) []uint32 {
+	pids := slices.Sorted(maps.Keys(h.of[inode]))
+	return pids[:min(n, len(pids))]
 }
 
 // growFamily adds the children of known members, and theirs.

@@ -135,12 +135,17 @@ func (v *View) calm() (string, Style) {
 		sum.Counters.Add(l.Counters)
 		sum.CompletionsTotal += l.CompletionsTotal
 	}
-	lost := ""
+	rest := ""
+	for _, name := range []string{model.SignalListen, model.SignalNetRX} {
+		if v.unavailable(name) != nil {
+			rest += "; " + name + " is not measured"
+		}
+	}
 	if f.Cost.LostTotal > 0 {
-		lost = "; " + itoa(f.Cost.LostTotal) + " events lost"
+		rest += "; " + itoa(f.Cost.LostTotal) + " events lost"
 	}
 	if sum.AcceptsTotal == 0 && sum.CompletionsTotal == 0 {
-		return "no new connections seen; start your load" + lost, Dim
+		return "no new connections seen; start your load" + rest, Dim
 	}
 	factorText := model.TotalWakeupsPerAccept(&sum)
 	if v.QuietFrom > 0 { // the totals still hold the herd that is gone
@@ -152,7 +157,7 @@ func (v *View) calm() (string, Style) {
 	} else {
 		text += ", no new connections now"
 	}
-	return text + lost, Normal
+	return text + rest, Normal
 }
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -165,25 +170,54 @@ func (v *View) drawEvents(g *Grid, y, n int) {
 	drawTitle(g, y, "EVENTS", "")
 	events := v.Events[max(len(v.Events)-(n-1), 0):]
 	for i, e := range events {
-		who := safe(e.Listener)
-		if who == "" {
-			who = "inode " + itoa(e.Inode)
-		}
-		if p := safe(e.Program); p != "" && p != "?" {
-			who += " " + p
-		}
 		kind, what := eventText(&e)
 		x := g.put(0, y+1+i, e.Wall.Format("15:04:05.000"), Dim, g.W) + 2
 		g.put(x, y+1+i, kind, Normal, g.W)
 		x += 8
-		g.put(x, y+1+i, clip(who+what, g.W-x), Normal, g.W)
+		g.put(x, y+1+i, clip(eventOf(&e)+what, g.W-x), Normal, g.W)
 	}
+}
+
+// eventOf is whom e happened to.
+func eventOf(e *model.Event) string {
+	if e.Kind == sample.EventBacklogDrop {
+		return safe(e.Device)
+	}
+	who := safe(e.Listener)
+	if who == "" {
+		who = "inode " + itoa(e.Inode)
+	}
+	if p := safe(e.Program); p != "" && p != "?" {
+		who += " " + p
+	}
+	return who
+}
+
+// atPlace names the places of a refusal.
+var atPlace = map[string]string{
+	sample.PlaceAcceptQueueSYN:    " at SYN",
+	sample.PlaceAcceptQueueACK:    " at the final ACK",
+	sample.PlaceAcceptQueueCookie: " at a cookie's ACK",
+	sample.PlaceSynQueue:          " at the SYN queue",
 }
 
 func eventText(e *model.Event) (kind, what string) {
 	switch e.Kind {
 	case sample.EventHerdBurst:
 		return "herd", ": " + itoa(uint64(e.Woken)) + " woken for 1 connection, accept queue " + itoa(uint64(e.AcceptQueueLen))
+	case sample.EventRefusal:
+		what = ": " + itoa(e.Refused) + atPlace[e.Place]
+		if e.Place == sample.PlaceSynQueue {
+			what += ", SYN queue " + itoa(uint64(e.SynQueueLen))
+		} else {
+			what += ", accept queue " + itoa(uint64(e.AcceptQueueLen))
+		}
+		if e.Client != "" {
+			what += ", the last " + safe(e.Client)
+		}
+		return "refused", what
+	case sample.EventBacklogDrop:
+		return "dropped", ": " + itoa(e.Refused) + " x CPU backlog full, from cpu" + itoa(uint64(e.CPU))
 	case sample.EventListenerOpened:
 		return "opened", ""
 	case sample.EventListenerClosed:

@@ -70,7 +70,15 @@ func (s server) at(seconds uint64) sample.Listener {
 
 // view is the screen after that many seconds of servers.
 func view(seconds uint64, servers ...server) View {
-	h := header()
+	return play(header(), seconds, func(t uint64, s *sample.Sample) {
+		for _, srv := range servers {
+			s.Accept.Listeners = append(s.Accept.Listeners, srv.at(t))
+		}
+	})
+}
+
+// play is the screen after that many seconds of what at adds to their Samples.
+func play(h *sample.Header, seconds uint64, at func(t uint64, s *sample.Sample)) View {
 	b := model.NewBuilder(h)
 	v := View{Header: h}
 	for _, t := range []uint64{0, seconds - 1, seconds} {
@@ -82,9 +90,7 @@ func view(seconds uint64, servers ...server) View {
 			Self:   sample.Self{UserCPUNS: t * 1_000_000, BPFRunNS: t * 3_000_000},
 			Accept: &sample.Accept{},
 		}
-		for _, srv := range servers {
-			s.Accept.Listeners = append(s.Accept.Listeners, srv.at(t))
-		}
+		at(t, s)
 		v.Frame = b.Build(s)
 	}
 	v.Clock = v.Frame.Elapsed

@@ -93,6 +93,25 @@ func percentFine(v float64) string {
 	return percent(v)
 }
 
+// seconds is a time in the unit that suits it: 65us, 2.1ms, 130ms, 3.2s.
+func seconds(v float64) string {
+	switch {
+	case !model.Known(v):
+		return none
+	case math.IsInf(v, 0):
+		return "inf"
+	case v == 0:
+		return "0"
+	case v < 0.9995e-3:
+		return fmt.Sprintf("%.0fus", v*1e6)
+	case v < 0.00995:
+		return fmt.Sprintf("%.1fms", v*1e3)
+	case v < 0.9995:
+		return fmt.Sprintf("%.0fms", v*1e3)
+	}
+	return factor(v) + "s"
+}
+
 // clock is d as HH:MM:SS.
 func clock(d time.Duration) string {
 	s := int64(max(d, 0).Seconds())

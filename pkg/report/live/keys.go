@@ -2,6 +2,8 @@
 
 package live
 
+import "github.com/herdtrace/herdtrace/pkg/report/model"
+
 // Action is what a key asks for.
 type Action uint8
 
@@ -20,8 +22,14 @@ const (
 	Pause
 	NextSort
 	ReverseSort
+	ShowHerd
+	ShowCPUs
+	ShowQueues
 	ToggleHelp
 )
+
+// shows are the panels that an action switches to.
+var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowQueues: Queues}
 
 // Press is the UI after a, where v, drawn on w columns and h lines, was on the
 // screen. Quit and what does not apply change nothing.
@@ -44,27 +52,58 @@ func (u UI) Press(a Action, v View, w, h int) UI {
 		u.Opened, u.Threads = 0, Place{}
 		return u
 	}
+	if p, ok := shows[a]; ok {
+		u.Panel, u.Opened, u.Threads = p, 0, Place{}
+		return u
+	}
 	page := v.plan(w, h).panel - 2
 	if l := v.opened(); l != nil {
-		u.Threads = press(v.threadTable(l), a, page-len(facts(l)))
+		u.Threads = v.threadTable(l).press(a, page-len(facts(l)))
 		return u
 	}
 	u.Opened = 0 // the opened one is gone
-	t := v.listenerTable()
+	place := u.place()
 	if a == Open {
-		if rows := sorted(t.cols, t.rows, t.place); len(rows) > 0 {
-			u.Opened = rows[indexOf(rows, t.id, t.place)].Inode
-			u.List.Selected = u.Opened
-			u.Threads = Place{}
+		if inode := v.selected(); inode != 0 {
+			u.Opened, place.Selected, u.Threads = inode, inode, Place{}
 		}
 		return u
 	}
-	u.List = press(t, a, page)
+	*place = v.table().press(a, page-len(v.tableFacts()))
 	return u
 }
 
+// place is where the user is in the table of the shown panel.
+func (u *UI) place() *Place {
+	switch u.Panel {
+	case CPUs:
+		return &u.CPU
+	case Queues:
+		return &u.Queue
+	}
+	return &u.List
+}
+
+// selected is the inode of the selected listener; 0 where the panel has none.
+func (v *View) selected() uint64 {
+	var t *table[*model.Listener]
+	switch v.UI.Panel {
+	case Herd:
+		t = v.listenerTable()
+	case Queues:
+		t = v.queueTable()
+	default:
+		return 0
+	}
+	rows := sorted(t.cols, t.rows, t.place)
+	if len(rows) == 0 {
+		return 0
+	}
+	return rows[indexOf(rows, t.id, t.place)].Inode
+}
+
 // press moves in t, or sorts it; page is the number of rows on the screen.
-func press[T any](t *table[T], a Action, page int) Place {
+func (t *table[T]) press(a Action, page int) Place {
 	p := t.place
 	switch a {
 	case NextSort:
@@ -106,14 +145,17 @@ func (v *View) drawKeys(g *Grid, y int) {
 	if v.UI.Paused {
 		pause.what = "resume"
 	}
+	panels := hint{"1 2 4", "panel"}
 	var hints []hint // the first are dropped last
 	switch {
 	case v.UI.Help:
 		hints = []hint{{"q", "quit"}, {"Esc", "back"}}
 	case v.opened() != nil:
 		hints = []hint{{"q", "quit"}, {"Esc", "back"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}}
+	case v.UI.Panel == CPUs:
+		hints = []hint{{"q", "quit"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
 	default:
-		hints = []hint{{"q", "quit"}, {"?", "help"}, {"Enter", "threads"}, pause, {"s", "sort"}, {"r", "reverse"}}
+		hints = []hint{{"q", "quit"}, {"?", "help"}, {"Enter", "threads"}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
 	}
 	x := 0
 	if v.Message != "" {
@@ -126,35 +168,5 @@ func (v *View) drawKeys(g *Grid, y int) {
 		}
 		x = g.put(x, y, h.key, Key, g.W) + 1
 		x = g.put(x, y, h.what, Normal, g.W) + 2
-	}
-}
-
-// helpText explains the keys and the words of the screen.
-var helpText = []string{
-	"Up Down j k   select a row          PgUp PgDn Home End   by pages",
-	"Enter         threads of the row    Esc   back",
-	"s             sort by next column   r     reverse",
-	"Space         pause, the data only  q     quit",
-	"",
-	"TASKS   threads that accept from the listener or are woken for it",
-	"SOCK    sockets on this address (its SO_REUSEPORT group)",
-	"WAIT    how they wait for connections: epoll and select wake them all,",
-	"        accept and epoll-exclusive wake one",
-	"W/C     wake-ups per connection: 1.0 is ideal, more is a thundering herd",
-	"EAGAIN  accept calls that found nothing; a server that accepts until",
-	"        EAGAIN shows 50% and is healthy",
-	"CORE    CPU spent on wake-ups for nothing, in % of one core",
-	"wasted  wake-ups that reached the program and got EAGAIN",
-	"",
-	"-  not applicable or not known yet   ?  no probe on this kernel",
-	"~  estimate   !!  critical   !  warning",
-}
-
-func drawHelp(g *Grid, y, n int) {
-	drawTitle(g, y, "HELP", "")
-	for i, t := range helpText {
-		if i < n-1 {
-			g.put(tableLeft, y+1+i, clip(t, g.W-tableLeft), Normal, g.W)
-		}
 	}
 }

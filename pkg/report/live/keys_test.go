@@ -64,6 +64,40 @@ func TestPress(t *testing.T) {
 	}
 }
 
+// TestPressPanels: each has a place of its own.
+func TestPressPanels(t *testing.T) {
+	v := manyView(200)
+	at := func(actions ...Action) UI {
+		u := UI{}
+		for _, a := range actions {
+			u = u.Press(a, v, 80, 24)
+		}
+		return u
+	}
+	for a, want := range shows {
+		if u := at(Open, Down, a); u.Panel != want || u.Opened != 0 || u.Threads != (Place{}) {
+			t.Errorf("Open, Down, %v: %+v", a, u)
+		}
+	}
+	if u := at(Down, ShowQueues, Last, ShowHerd); u.List.Selected != 199 || u.Queue.Selected != 1 || u.Panel != Herd {
+		t.Errorf("there and back: %+v", u)
+	}
+	if u := at(ShowQueues, NextSort, Down, Open); u.Opened != 2 || u.Queue.Selected != 2 || u.List.Selected != 0 {
+		t.Errorf("open from the queues: %+v", u)
+	}
+}
+
+// TestPressCPUs: a core has no threads to open, and core 0 can be selected.
+func TestPressCPUs(t *testing.T) {
+	v, u := backlogView(), UI{}
+	for _, a := range []Action{ShowCPUs, NextSort, Last, Open} {
+		u = u.Press(a, v, 80, 24)
+	}
+	if u.Opened != 0 || u.CPU != (Place{Selected: 1, Sort: 1}) {
+		t.Errorf("%+v", u)
+	}
+}
+
 // TestUnknownSortsLast in both directions.
 func TestUnknownSortsLast(t *testing.T) {
 	cols := []column[float64]{{num: func(v float64) float64 { return v }}}
@@ -97,6 +131,12 @@ func TestNumbers(t *testing.T) {
 	for d, want := range map[time.Duration]string{42e9: "42 s", 190e9: "3 min 10 s", 7500e9: "2 h 5 min", -1: "0 s"} {
 		if got := span(d); got != want {
 			t.Errorf("span(%v) = %s, want %s", d, got, want)
+		}
+	}
+	for v, want := range map[float64]string{0: "0", 65.5e-6: "66us", 0.00212: "2.1ms", 0.13: "130ms", 3.24: "3.2s", 0.99951: "1.0s", 420: "420s",
+		0.99949e-3: "999us", 1e300: "1e+300s", nan: none, math.Inf(1): "inf"} {
+		if got := seconds(v); got != want {
+			t.Errorf("seconds(%v) = %s, want %s", v, got, want)
 		}
 	}
 	for ns, want := range map[uint64]string{1e9: "1 s", 1e8: "100 ms", 2500e6: "2.5 s", 3600e9: "60 min", 1 << 63: "2562048 h", 0: "0 us"} {

@@ -70,6 +70,19 @@ func number[T any](title string, keep, min int, of func(T) float64, form func(fl
 	return column[T]{title: title, keep: keep, min: min, num: of, text: func(r T) string { return form(of(r)) }}
 }
 
+// partly makes a column of what some rows have; "?" stands for the others.
+func partly[T any](title string, keep, min int, has func(T) bool, of func(T) float64, text func(T) string) column[T] {
+	return column[T]{title: title, keep: keep, min: min, num: of, text: func(r T) string {
+		switch {
+		case !has(r):
+			return "?"
+		case !model.Known(of(r)):
+			return none
+		}
+		return text(r)
+	}}
+}
+
 // whole is form for what is a count already.
 func whole(v float64) string { return strconv.FormatFloat(v, 'f', 0, 64) }
 
@@ -182,11 +195,10 @@ func facts(l *model.Listener) []string {
 	if l.ReusePort {
 		sockets += " (SO_REUSEPORT)"
 	}
-	return []string{
+	return slices.Concat([]string{
 		"accept queue " + itoa(uint64(l.AcceptQueueLen)) + "/" + itoa(uint64(l.AcceptQueueMax)) + "  " + sockets +
 			"  inode " + itoa(l.Inode) + "  netns " + itoa(uint64(l.NetNS)),
-		waiters(l),
-	}
+	}, queueFacts(l), []string{waiters(l)})
 }
 
 // waiters counts the ways in which the threads wait: "34 x select, 2 x epoll".
@@ -224,10 +236,11 @@ func (v *View) panelWant() int {
 	if l := v.opened(); l != nil {
 		return 2 + len(facts(l)) + max(len(l.Threads), 1)
 	}
-	return 2 + max(len(v.listeners()), 1)
+	return 2 + len(v.tableFacts()) + max(v.table().count(), 1)
 }
 
-// drawPanel draws the herd panel, or the opened listener, on n lines.
+// drawPanel draws the panel that the user chose, or the opened listener, on n
+// lines.
 func (v *View) drawPanel(g *Grid, y, n int) {
 	if n < 1 {
 		return
@@ -236,35 +249,43 @@ func (v *View) drawPanel(g *Grid, y, n int) {
 		v.drawOpened(g, l, y, n)
 		return
 	}
-	if v.Frame == nil || v.Frame.Interval == 0 && len(v.listeners()) == 0 && v.Frame.Accept != nil {
-		drawTitle(g, y, "HERD", "")
+	var t lister
+	if v.Frame != nil {
+		t = v.table()
+	}
+	switch {
+	case t == nil || v.Frame.Interval == 0 && t.count() == 0 && v.missing() == "":
+		v.drawTabs(g, y, "")
 		g.put(tableLeft, y+1, "measuring…", Dim, g.W)
 		return
-	}
-	if v.Frame.Accept == nil {
-		drawTitle(g, y, "HERD", "")
-		why := "the tracer did not collect it"
-		if s := v.unavailable(signalAccept); s != nil {
-			why = reason(s)
-		}
-		for i, t := range wrap("not measured: "+why, g.W-tableLeft) {
+	case v.missing() != "":
+		v.drawTabs(g, y, "")
+		for i, text := range wrap(v.missing(), g.W-tableLeft) {
 			if i < n-1 {
-				g.put(tableLeft, y+1+i, t, Warn, g.W)
+				g.put(tableLeft, y+1+i, text, Warn, g.W)
 			}
 		}
 		return
 	}
-	name := "HERD  wake-ups per connection"
-	if v.Frame.Accept.Accuracy == sample.Approximate {
-		name += " (approximate)"
-	}
-	t := v.listenerTable()
-	drawTitle(g, y, name, placeText(t, n-2))
-	if len(t.rows) == 0 {
+	about := v.tableFacts()
+	v.drawTabs(g, y, t.placeText(n-2-len(about)))
+	if t.count() == 0 {
 		g.put(tableLeft, y+1, "no listening socket seen yet", Dim, g.W)
 		return
 	}
-	t.draw(g, y+1, n-1)
+	drawTable(g, y+1, n-1, about, t)
+}
+
+// drawTable draws t, and the lines about it over it, on n lines.
+func drawTable(g *Grid, y, n int, about []string, t lister) {
+	for i, text := range about {
+		if i < n {
+			g.put(tableLeft, y+i, clip(text, g.W-tableLeft), Normal, g.W)
+		}
+	}
+	if n > len(about) {
+		t.draw(g, y+len(about), n-len(about))
+	}
 }
 
 func (v *View) drawOpened(g *Grid, l *model.Listener, y, n int) {
@@ -274,19 +295,12 @@ func (v *View) drawOpened(g *Grid, l *model.Listener, y, n int) {
 		name += "  " + p
 	}
 	about := facts(l)
-	drawTitle(g, y, name, placeText(t, n-2-len(about)))
-	for i, f := range about {
-		if i < n-1 {
-			g.put(tableLeft, y+1+i, clip(f, g.W-tableLeft), Normal, g.W)
-		}
-	}
-	if y, n = y+1+len(about), n-1-len(about); n > 0 {
-		t.draw(g, y, n)
-	}
+	drawTitle(g, y, name, t.placeText(n-2-len(about)))
+	drawTable(g, y+1, n-1, about, t)
 }
 
 // placeText says how the rows of t are sorted and which of them n lines show.
-func placeText[T any](t *table[T], n int) string {
+func (t *table[T]) placeText(n int) string {
 	out := ""
 	if s := t.place.Sort; s > 0 && s <= len(t.cols) {
 		out = "sort " + t.cols[s-1].title

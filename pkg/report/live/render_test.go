@@ -92,6 +92,18 @@ func TestGolden(t *testing.T) {
 		{"many-80x24", manyView(200), 80, 24},
 		{"many-120x40", with(manyView(200), func(v *View) { v.UI.List.Selected = 100 }), 120, 40},
 		{"hostile-80x24", hostileView(), 80, 24},
+		{"queues-80x24", overflowView(), 80, 24},
+		{"queues-120x40", overflowView(), 120, 40},
+		{"queues-30x12", overflowView(), 30, 12},
+		{"queues-opened-120x40", with(overflowView(), func(v *View) { v.UI.Opened = gunicorn.inode }), 120, 40},
+		{"queues-herd-80x24", with(overflowView(), func(v *View) { v.UI.Panel = Herd }), 80, 24},
+		{"queues-help-80x24", with(overflowView(), func(v *View) { v.UI.Help = true }), 80, 24},
+		{"queues-not-measured-80x24", noListen(), 80, 24},
+		{"cpus-80x24", backlogView(), 80, 24},
+		{"cpus-120x40", backlogView(), 120, 40},
+		{"cpus-ascii-80x24", with(backlogView(), func(v *View) { v.UI.ASCII = true; v.UI.CPU = Place{Selected: 1, Sort: 1, Reverse: true} }), 80, 24},
+		{"cpus-no-hooks-80x24", noSoftirqHooks(), 80, 24},
+		{"cpus-not-measured-80x24", with(herdView(), func(v *View) { v.UI.Panel = CPUs }), 80, 24},
 		{"hostile-160x50", hostileView(), 160, 50},
 		{"hostile-ascii-120x40", with(hostileView(), func(v *View) { v.UI.ASCII = true }), 120, 40},
 	}
@@ -104,6 +116,7 @@ func TestGolden(t *testing.T) {
 	}
 	golden(t, "herd-80x24.styles", Render(herdView(), 80, 24).Styles())
 	golden(t, "lost-80x24.styles", Render(lost(), 80, 24).Styles())
+	golden(t, "queues-herd-80x24.styles", Render(with(overflowView(), func(v *View) { v.UI.Panel = Herd }), 80, 24).Styles())
 }
 
 // checkGrid asserts what a terminal relies on.
@@ -131,7 +144,7 @@ func checkGrid(t *testing.T, g Grid, w, h int) {
 }
 
 func TestEverySize(t *testing.T) {
-	views := []View{herdView(), hostileView(), notMeasured(), {}, healthyView(),
+	views := []View{herdView(), hostileView(), notMeasured(), {}, healthyView(), overflowView(), backlogView(), noListen(),
 		with(herdView(), func(v *View) { v.UI.Opened = gunicorn.inode }), with(herdView(), func(v *View) { v.UI.Help = true })}
 	for _, v := range views {
 		for w := range 45 {
@@ -152,7 +165,14 @@ func FuzzRender(f *testing.F) {
 	f.Add("日本\x1b[2J", "a\u0301\u200d👩", "語語語語語", 19, 7, true, uint8(3))
 	f.Fuzz(func(t *testing.T, addr, program, sentence string, w, h int, ascii bool, action uint8) {
 		w, h = 1+abs(w)%200, 1+abs(h)%80
-		v := view(5, server{inode: 1, addr: addr, program: program, wait: program, workers: 3, accepts: 1, wakes: 9}, gunicorn)
+		v := backlogView()
+		v.Frame.CPUs[1].CPU.CPU = h
+		v.Frame.NetRX.Devices[0].Name, v.Frame.NetRX.Drops[0].Device = addr, program
+		v.Events = []model.Event{{Event: sample.Event{Kind: sample.EventRefusal, Place: addr, Client: program}}, {Event: sample.Event{Kind: sample.EventBacklogDrop, Device: addr}}}
+		l := view(5, server{inode: 1, addr: addr, program: program, wait: program, workers: 3, accepts: 1, wakes: 9}, gunicorn).Frame
+		v.Frame.Accept, v.Frame.Queues = l.Accept, &model.Queues{RefusalsPerS: float64(w)}
+		l.Accept.Listeners[0].Queue = &model.Queue{Queues: sample.Queues{Refusals: sample.Refusals{SynQueue: 1}, Clients: sample.RefusedClients{Total: 1, Top: []sample.RefusedClient{{Addr: addr}}}}}
+		v.UI.Panel = Panel(action % 4)
 		v.Active = herdView().Active
 		v.Active[0].Evidence, v.Active[1].Remedy, v.Message, v.UI.ASCII = sentence, sentence, sentence, ascii
 		for range action % 32 {
@@ -175,6 +195,7 @@ func TestSentences(t *testing.T) {
 		{"not measured", "nothing can be said: connections are not measured", notMeasured()},
 		{"no wake", "no verdict: wake is not measured: sched_waking cannot be attached", noWake()},
 		{"lost", "no finding in 42 s: 3 listeners, 1.0 wake-ups per connection; 1204 events lost", lost()},
+		{"no listen", "no finding in 60 s: 5 listeners, 4.3 wake-ups per connection; listen is not measured", noListen()},
 	}
 	for _, tt := range tests {
 		if got, _ := tt.v.calm(); got != tt.want {

@@ -112,6 +112,13 @@ func TestScreen(t *testing.T) {
 	term.SendRaw([]byte("?"))
 	term.awaitGone(t, "─ HELP ─")
 
+	for key, want := range map[string]string{"2": "[2 CPU]", "4": "[4 QUEUE]"} {
+		term.SendRaw([]byte(key))
+		term.await(t, want)
+	}
+	term.SendRaw([]byte("1"))
+	term.await(t, "[1 HERD")
+
 	term.SetSize(vt.Coord{X: 60, Y: 15})
 	term.await(t, "1-4 of 6")
 	term.SetSize(vt.Coord{X: 120, Y: 40})

@@ -130,6 +130,8 @@ type table[T any] struct {
 	place Place
 }
 
+func (t *table[T]) count() int { return len(t.rows) }
+
 // tableLeft is the columns of the severity mark and the selection mark.
 const tableLeft = 3
 

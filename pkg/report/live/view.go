@@ -31,7 +31,10 @@ type View struct {
 
 // UI is what the user chose. The zero UI is how the screen opens.
 type UI struct {
-	List    Place  // in the listeners
+	Panel   Panel
+	List    Place  // in the listeners of the herd panel
+	CPU     Place  // in the CPU panel
+	Queue   Place  // in the queue panel
 	Threads Place  // in the threads of the opened listener
 	Opened  uint64 // inode of the listener that is opened; 0: none
 	Paused  bool
@@ -41,7 +44,7 @@ type UI struct {
 
 // Place is where the user is in a table.
 type Place struct {
-	// Selected is the inode or tid of the selected row; 0 or one that is gone:
+	// Selected is the inode, tid or CPU+1 of the selected row; 0 or one that is gone:
 	// the first row, whichever it is.
 	Selected uint64
 	Sort     int // 0: as the model ordered it; n: by column n
@@ -61,7 +64,7 @@ func Render(v View, w, h int) Grid {
 	}
 	y := p.top
 	if v.UI.Help {
-		drawHelp(&g, y, p.body)
+		v.drawHelp(&g, y, p.body)
 	} else {
 		for i, l := range v.findingLines(g.W, p.findings) {
 			l.draw(&g, y+i)
@@ -189,34 +192,51 @@ func kernel(release string, w int) string {
 	return release
 }
 
-// drawTotals draws the sums over all listeners.
+// drawTotals draws the sums over all listeners, and what was turned away.
 func (v *View) drawTotals(g *Grid, y int) {
 	f := v.Frame
 	switch {
 	case f == nil || f.Interval == 0:
 		g.put(0, y, "measuring…", Dim, g.W)
 		return
-	case f.Accept == nil:
-		g.put(0, y, "not measured", Warn, g.W)
-		return
 	}
-	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
-	wake := func(x float64) string { return v.measured(signalWake, perSecond(x)) }
+	totals := v.acceptTotals()
+	if q := f.Queues; q != nil && q.RefusalsPerS > 0 {
+		totals = slices.Insert(totals, 1, "refused "+perSecond(q.RefusalsPerS))
+	}
+	if n := f.NetRX; n != nil && n.DroppedPerS > 0 {
+		totals = slices.Insert(totals, 1, "rx drops "+perSecond(n.DroppedPerS))
+	}
 	x := 0
-	for _, s := range []string{
-		"conn " + perSecond(f.Accept.ConnsPerS),
-		"wake-ups " + wake(f.Accept.WakeupsPerS),
-		"EAGAIN " + accept(f.Accept.EAGAINPerS),
-		"wasted " + wake(f.Accept.WastedPerS),
-		"spent on nothing " + v.measured(signalWake, estimate(f.Accept.EmptyCPU)) + " core",
-	} {
+	for _, s := range totals {
 		if x > 0 {
 			x += 2
 		}
 		if x+width(s) > g.W {
 			break
 		}
-		x = g.put(x, y, s, Normal, g.W)
+		st := Normal
+		if f.Accept == nil && x == 0 {
+			st = Warn
+		}
+		x = g.put(x, y, s, st, g.W)
+	}
+}
+
+// acceptTotals are the sums over all listeners.
+func (v *View) acceptTotals() []string {
+	a := v.Frame.Accept
+	if a == nil {
+		return []string{"not measured"}
+	}
+	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
+	wake := func(x float64) string { return v.measured(signalWake, perSecond(x)) }
+	return []string{
+		"conn " + perSecond(a.ConnsPerS),
+		"wake-ups " + wake(a.WakeupsPerS),
+		"EAGAIN " + accept(a.EAGAINPerS),
+		"wasted " + wake(a.WastedPerS),
+		"spent on nothing " + v.measured(signalWake, estimate(a.EmptyCPU)) + " core",
 	}
 }
 

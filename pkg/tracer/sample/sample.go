@@ -150,8 +150,10 @@ type Listener struct {
 	Queues *Queues `json:"queues,omitempty"`
 
 	// Processes is how many processes hold the socket, 0 where not known;
-	// HolderProgram is the program of the first of them.
+	// Holders are the first of them by number, at most MaxHolders, and
+	// HolderProgram is the program of the very first.
 	Processes     int      `json:"processes,omitempty"`
+	Holders       []uint32 `json:"holders,omitempty"`
 	HolderProgram string   `json:"holder_program,omitempty"`
 	Workers       []Worker `json:"workers,omitempty"`
 	// Gone sums the GoneWorkers that ended and are no longer in Workers, which
@@ -159,6 +161,9 @@ type Listener struct {
 	Gone        Counters `json:"gone"`
 	GoneWorkers int      `json:"gone_workers,omitempty"`
 }
+
+// MaxHolders is how many of a listener's processes are named.
+const MaxHolders = 8
 
 // Counters are what is counted for each worker; a Listener carries their sum.
 type Counters struct {

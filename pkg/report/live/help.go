@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import "slices"
+
+// keysHelp explains the keys.
+var keysHelp = []string{
+	"Up Down j k   select a row          PgUp PgDn Home End   by pages",
+	"Enter         threads of the row    Esc   back",
+	"1 2 4         herd, CPUs, queues    s     sort by next column, r reverse",
+	"Space         pause, the data only  q     quit",
+	"",
+}
+
+// panelHelp explains the words of each panel.
+var panelHelp = map[Panel][]string{
+	Herd: {
+		"TASKS   threads that accept from the listener or are woken for it",
+		"SOCK    sockets on this address (its SO_REUSEPORT group)",
+		"WAIT    how they wait for connections: epoll and select wake them all,",
+		"        accept and epoll-exclusive wake one",
+		"W/C     wake-ups per connection: 1.0 is ideal, more is a thundering herd",
+		"EAGAIN  accept calls that found nothing; a server that accepts until",
+		"        EAGAIN shows 50% and is healthy",
+		"CORE    CPU spent on wake-ups for nothing, in % of one core",
+		"wasted  wake-ups that reached the program and got EAGAIN",
+	},
+	CPUs: {
+		"NET_RX%    time in the receive softirq, in % of this core",
+		"RXPKT/s    packets that it took from devices and from its CPU backlog",
+		"DROP/s     packets that its full CPU backlog refused",
+		"SQUEEZE/s  how often it stopped with packets left (netdev_budget)",
+		"KSOFTIRQD  time that the core's softirq thread ran",
+		"LATp99     99% of the receive softirqs began within this after they were",
+		"           raised",
+	},
+	Queues: {
+		"ACCEPT-Q   connections that wait for accept(2), and their limit",
+		"PEAK FULL  its greatest length, and how long it was full, in the interval",
+		"SYN-Q      handshakes that are not complete",
+		"REFUSED/s  SYNs and final ACKs that were turned away; a client retries",
+		"SYN-DROP/s those of them that the SYN queue refused",
+		"COOKIE/s   SYN cookies sent",
+		"CLIENTS    clients that were refused since attach",
+		"WAIT       queue length by accepts/s: how long a connection waits for its",
+		"           accept; inf: none is accepted",
+	},
+}
+
+// legend explains the signs.
+var legend = []string{
+	"",
+	"-  not applicable or not known yet   ?  no probe on this kernel",
+	"~  estimate   !!  critical   !  warning",
+}
+
+func (v *View) drawHelp(g *Grid, y, n int) {
+	drawTitle(g, y, "HELP", "")
+	for i, t := range slices.Concat(keysHelp, panelHelp[v.UI.Panel], legend) {
+		if i < n-1 {
+			g.put(tableLeft, y+1+i, clip(t, g.W-tableLeft), Normal, g.W)
+		}
+	}
+}
