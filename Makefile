@@ -30,9 +30,11 @@ build: ## Build bin/herdtrace and bin/herdlab
 run: build ## Trace a real herd until it is named, cured and gone (about 20 s, root)
 	bin/herdtrace -- bin/herdlab accept --mode epoll-lt --then epoll-exclusive --rate 1500 --conns 1000000 --duration 8s >/dev/null
 
+# One package after the other: what one of them does to the machine, another's
+# tracer would see.
 .PHONY: test
 test: test-deps build lint check-generated ## Pass every test, real BPF included (root)
-	HERDTRACE_ROOT_TESTS=1 $(GO) test -count=1 -timeout 18m ./...
+	HERDTRACE_ROOT_TESTS=1 $(GO) test -count=1 -p 1 -timeout 18m ./...
 
 .PHONY: test-short
 test-short: ## Pass the tests that need neither root nor BPF

@@ -86,14 +86,19 @@ type record struct {
 	Kind     string `json:"kind"`
 	Listener string `json:"listener"`
 	Woken    uint32 `json:"woken"`
+	Inode    uint64 `json:"inode"`
+	Refused  uint64 `json:"refused"`
+	Place    string `json:"place"`
+	Client   string `json:"client"`
 
 	Listeners []listenerRecord `json:"listeners"`
 	Cost      struct {
 		LostTotal       uint64 `json:"lost_total"`
 		RecursionMisses uint64 `json:"recursion_misses_total"`
 	} `json:"cost"`
-	FindingsTotal   int  `json:"findings_total"`
-	CommandExitCode *int `json:"command_exit_code"`
+	FindingsTotal   int      `json:"findings_total"`
+	Findings        []record `json:"findings"`
+	CommandExitCode *int     `json:"command_exit_code"`
 
 	oracle
 }
@@ -123,6 +128,8 @@ type listenerRecord struct {
 	Wasted         int64    `json:"wasted_wakeups_total"`
 	Drains         int64    `json:"drain_eagain_total"`
 	PerAccept      *float64 `json:"wakeups_per_accept"`
+	RefusalsTotal  uint64   `json:"refusals_total"`
+	CookiesSent    uint64   `json:"syncookies_sent_total"`
 	Threads        []struct {
 		PID     int   `json:"pid"`
 		TID     int   `json:"tid"`

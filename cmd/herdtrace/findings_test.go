@@ -218,7 +218,7 @@ func server(t *testing.T, addr string, stop syscall.Signal, argv ...string) *exe
 	return cmd
 }
 
-func writeFile(t *testing.T, path, text string) {
+func writeFile(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ package tracer
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -29,10 +30,12 @@ const (
 )
 
 // deviceReader knows the network devices of the namespaces that matter: our
-// own, those of the listeners, those in which packets were dropped.
+// own, those of the listeners, those in which packets were dropped, and all
+// while a core is busy receiving.
 type deviceReader struct {
 	listeners func() []uint32 // the listeners' namespaces
-	own       uint32          // 0 where it cannot be known
+	busy      bool
+	own       uint32 // 0 where it cannot be known
 	at        time.Time
 	wanted    bool // there is a reason to look again
 	dropped   map[deviceKey]bool
@@ -55,7 +58,9 @@ func newDeviceReader(listeners func() []uint32) *deviceReader {
 
 // read returns the devices with what they have received by now; the counts of
 // their interrupts are those of the last look-up, in the order of cpus.
-func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop) []sample.NetDevice {
+func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy bool) []sample.NetDevice {
+	r.wanted = r.wanted || busy && !r.busy
+	r.busy = busy
 	for i := range drops {
 		key := deviceKey{drops[i].NetNS, drops[i].IfIndex}
 		r.wanted = r.wanted || !r.dropped[key]
@@ -118,6 +123,11 @@ func (r *deviceReader) namespaces(drops []sample.BacklogDrop) []uint32 {
 	}
 	for _, netns := range r.listeners() {
 		add(netns)
+	}
+	if r.busy {
+		for _, netns := range slices.Sorted(maps.Keys(netnsPids())) {
+			add(netns)
+		}
 	}
 	return want
 }

@@ -263,12 +263,12 @@ func (ns *netnsState) read(r *acceptReader) {
 // holds a listener there, else any.
 func (ns *netnsState) findProc(r *acceptReader) bool {
 	if ns.proc != "" {
-		if in, ok := netnsOf(ns.proc); ok && in == ns.inode {
+		if in, ok := namespaceOf(ns.proc); ok && in == ns.inode {
 			return true
 		}
 	}
 	try := func(proc string) bool {
-		in, ok := netnsOf(proc)
+		in, ok := namespaceOf(proc)
 		if ok = ok && in == ns.inode; ok {
 			ns.proc = proc
 		}

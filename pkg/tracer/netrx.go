@@ -25,6 +25,8 @@ type netrxReader struct {
 	cpus      []int          // that were online at the last tick
 	ksoftirqd map[int]uint32 // pid by core
 	irqTime   bool           // the kernel was built to account softirq time precisely
+	ran       map[int]uint64 // NET_RX time by core at the last tick
+	at        uint64         // when that was
 }
 
 // newNetRXReader counts packets from softnet on, which was read before anything
@@ -73,8 +75,27 @@ func (r *netrxReader) fill(s *sample.Sample) ([]sample.Event, error) {
 	if err := r.fillCPUs(s.CPUs, n); err != nil {
 		return nil, err
 	}
-	n.Devices = r.devices.read(cpus, n.Drops)
+	n.Devices = r.devices.read(cpus, n.Drops, r.isBusy(s))
 	return r.drops.events()
+}
+
+// busyShare is how much of its time a core may spend in NET_RX before it is
+// worth finding out which device that is for, in whatever namespace.
+const busyShare = 0.3
+
+// isBusy reports whether a core has spent more since the last tick.
+func (r *netrxReader) isBusy(s *sample.Sample) bool {
+	busy, ran := false, make(map[int]uint64)
+	for i := range s.CPUs {
+		c := &s.CPUs[i]
+		if c.SoftIRQ == nil {
+			continue
+		}
+		ran[c.CPU] = c.SoftIRQ.RunNS
+		busy = busy || r.at != 0 && float64(less(c.SoftIRQ.RunNS, r.ran[c.CPU])) > busyShare*float64(s.MonoNS-r.at)
+	}
+	r.ran, r.at = ran, s.MonoNS
+	return busy
 }
 
 // dropped reads how many packets full CPU backlogs have refused by now.

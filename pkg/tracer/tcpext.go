@@ -81,16 +81,7 @@ func tcpExtSince(a, b *sample.TCPExt) sample.TCPExt {
 // less is a - b, 0 where b is more.
 func less(a, b uint64) uint64 { return a - min(a, b) }
 
-// netnsOf returns the inode number of the network namespace that a process is
-// in: its link reads "net:[4026531840]".
-func netnsOf(proc string) (uint32, bool) {
-	link, err := os.Readlink(proc + "/ns/net")
-	if err != nil {
-		return 0, false
-	}
-	return parseNetns(link)
-}
-
+// parseNetns reads what a namespace file is called: "net:[4026531840]".
 func parseNetns(link string) (uint32, bool) {
 	s, ok := strings.CutPrefix(link, "net:[")
 	if !ok {
@@ -119,7 +110,7 @@ func netnsPids() map[uint32]uint32 {
 		return out
 	}
 	for _, dir := range dirs {
-		if ns, ok := netnsOf(dir); ok && out[ns] == 0 {
+		if ns, ok := namespaceOf(dir); ok && out[ns] == 0 {
 			pid, _ := strconv.ParseUint(filepath.Base(dir), 10, 32)
 			out[ns] = uint32(pid)
 		}
