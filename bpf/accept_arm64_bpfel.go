@@ -16,7 +16,7 @@ import (
 type AcceptBound struct {
 	_  structs.HostLayout
 	N  uint64
-	Sk [16]uint64
+	Sk [64]uint64
 }
 
 type AcceptBoundKey struct {
@@ -89,7 +89,7 @@ type AcceptLastMib struct {
 		_ structs.HostLayout
 		N [4]uint64
 	}
-	Valid uint64
+	Netns uint64
 }
 
 type AcceptListener struct {
@@ -249,6 +249,7 @@ type AcceptWorkerKey struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	AcceptMapBounds            = "bounds"
+	AcceptMapClientShares      = "client_shares"
 	AcceptMapClients           = "clients"
 	AcceptMapEmptySketch       = "empty_sketch"
 	AcceptMapEvents            = "events"
@@ -383,21 +384,22 @@ type AcceptProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptMapSpecs struct {
-	Bounds      *ebpf.MapSpec `ebpf:"bounds"`
-	Clients     *ebpf.MapSpec `ebpf:"clients"`
-	EmptySketch *ebpf.MapSpec `ebpf:"empty_sketch"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Homes       *ebpf.MapSpec `ebpf:"homes"`
-	LastMibs    *ebpf.MapSpec `ebpf:"last_mibs"`
-	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
-	Losses      *ebpf.MapSpec `ebpf:"losses"`
-	MibRooms    *ebpf.MapSpec `ebpf:"mib_rooms"`
-	Ports       *ebpf.MapSpec `ebpf:"ports"`
-	Retired     *ebpf.MapSpec `ebpf:"retired"`
-	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
-	Sketches    *ebpf.MapSpec `ebpf:"sketches"`
-	Windows     *ebpf.MapSpec `ebpf:"windows"`
-	Workers     *ebpf.MapSpec `ebpf:"workers"`
+	Bounds       *ebpf.MapSpec `ebpf:"bounds"`
+	ClientShares *ebpf.MapSpec `ebpf:"client_shares"`
+	Clients      *ebpf.MapSpec `ebpf:"clients"`
+	EmptySketch  *ebpf.MapSpec `ebpf:"empty_sketch"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Homes        *ebpf.MapSpec `ebpf:"homes"`
+	LastMibs     *ebpf.MapSpec `ebpf:"last_mibs"`
+	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
+	Losses       *ebpf.MapSpec `ebpf:"losses"`
+	MibRooms     *ebpf.MapSpec `ebpf:"mib_rooms"`
+	Ports        *ebpf.MapSpec `ebpf:"ports"`
+	Retired      *ebpf.MapSpec `ebpf:"retired"`
+	Scratches    *ebpf.MapSpec `ebpf:"scratches"`
+	Sketches     *ebpf.MapSpec `ebpf:"sketches"`
+	Windows      *ebpf.MapSpec `ebpf:"windows"`
+	Workers      *ebpf.MapSpec `ebpf:"workers"`
 }
 
 // AcceptVariableSpecs contains global variables before they are loaded into the kernel.
@@ -440,26 +442,28 @@ func (o *AcceptObjects) Close() error {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptMaps struct {
-	Bounds      *ebpf.Map `ebpf:"bounds"`
-	Clients     *ebpf.Map `ebpf:"clients"`
-	EmptySketch *ebpf.Map `ebpf:"empty_sketch"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Homes       *ebpf.Map `ebpf:"homes"`
-	LastMibs    *ebpf.Map `ebpf:"last_mibs"`
-	Listeners   *ebpf.Map `ebpf:"listeners"`
-	Losses      *ebpf.Map `ebpf:"losses"`
-	MibRooms    *ebpf.Map `ebpf:"mib_rooms"`
-	Ports       *ebpf.Map `ebpf:"ports"`
-	Retired     *ebpf.Map `ebpf:"retired"`
-	Scratches   *ebpf.Map `ebpf:"scratches"`
-	Sketches    *ebpf.Map `ebpf:"sketches"`
-	Windows     *ebpf.Map `ebpf:"windows"`
-	Workers     *ebpf.Map `ebpf:"workers"`
+	Bounds       *ebpf.Map `ebpf:"bounds"`
+	ClientShares *ebpf.Map `ebpf:"client_shares"`
+	Clients      *ebpf.Map `ebpf:"clients"`
+	EmptySketch  *ebpf.Map `ebpf:"empty_sketch"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Homes        *ebpf.Map `ebpf:"homes"`
+	LastMibs     *ebpf.Map `ebpf:"last_mibs"`
+	Listeners    *ebpf.Map `ebpf:"listeners"`
+	Losses       *ebpf.Map `ebpf:"losses"`
+	MibRooms     *ebpf.Map `ebpf:"mib_rooms"`
+	Ports        *ebpf.Map `ebpf:"ports"`
+	Retired      *ebpf.Map `ebpf:"retired"`
+	Scratches    *ebpf.Map `ebpf:"scratches"`
+	Sketches     *ebpf.Map `ebpf:"sketches"`
+	Windows      *ebpf.Map `ebpf:"windows"`
+	Workers      *ebpf.Map `ebpf:"workers"`
 }
 
 func (m *AcceptMaps) Close() error {
 	return _AcceptClose(
 		m.Bounds,
+		m.ClientShares,
 		m.Clients,
 		m.EmptySketch,
 		m.Events,

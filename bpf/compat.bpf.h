@@ -65,6 +65,14 @@ static __always_inline __u32 stage_of_reason(__u32 reason)
 	return reason == REASON_NO_SOCKET ? STAGE_COOKIE : STAGES;
 }
 
+/* NOT_SPECIFIED is also that of a retransmitted SYN, or of a bare ACK that
+ * TCP_DEFER_ACCEPT ignores.
+ */
+static __always_inline bool reason_is_telling(__u32 reason)
+{
+	return reason != REASON_NOT_SPECIFIED;
+}
+
 /* int in 5.10, u8 in 6.1. */
 static __always_inline __u32 tcp_syncookies(struct net *net)
 {

@@ -29,7 +29,8 @@ int dump_listeners(struct bpf_iter__bpf_map_elem *ctx)
 		if (l->protocol == IPPROTO_TCP)
 			read_queues(l, sk);
 	}
-	bpf_seq_write(seq, l, sizeof(*l));
+	if (bpf_seq_write(seq, l, sizeof(*l)))
+		return 0; /* the buffer is full: the element is shown again */
 	l->accept_queue_peak = 0;
 	l->syn_queue_peak = 0;
 	return 0;

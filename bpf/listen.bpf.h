@@ -18,15 +18,12 @@
 __u64 rcv_state_start;
 __u64 rcv_state_bytes;
 
-/* Set while each SYN is looked at. */
-bool looking;
-
 /* The counters of a namespace on this CPU when they were looked at last; the
  * tracer empties it before it begins to look.
  */
 struct last_mib {
 	struct mib mib;
-	__u64 valid; /* a new element is 0 on the CPUs that did not make it */
+	__u64 netns; /* its inode number, for the address may become another's; 0: not looked at */
 };
 
 struct {
@@ -60,13 +57,17 @@ static __always_inline int settle(struct sock *sk, struct sk_buff *skb, struct m
 		if (len > l->syn_queue_peak)
 			l->syn_queue_peak = len;
 	}
+	if (!d->n[MIB_LISTEN_DROPS] && !d->n[MIB_COOKIES_SENT] && !d->n[MIB_COOKIES_FAILED])
+		return 0;
+	if (!read_tuple(&t, skb) || (l->port && t.dport != l->port))
+		return 0; /* the address of a socket that is gone is another's by now */
 	if (d->n[MIB_COOKIES_SENT])
 		__sync_fetch_and_add(&l->cookies_sent, 1);
 	if (d->n[MIB_COOKIES_FAILED])
 		__sync_fetch_and_add(&l->cookies_failed, 1);
 	if (!d->n[MIB_LISTEN_DROPS])
 		return 0;
-	read_tuple(&t, skb);
+	l->drops_booked = BPF_CORE_READ(sk, sk_drops.counter);
 	refuse(l, sk, &t, place_of(stage, d));
 	return 0;
 }
@@ -80,13 +81,16 @@ static __always_inline int on_stage_exit(struct sock *sk, struct sk_buff *skb, _
 	return settle(sk, skb, &d, stage);
 }
 
-/* The final ACK is refused only where the accept queue is full. With it less
- * than half full no other CPU can fill it before this one looks.
+/* The final ACK is refused only where the accept queue is full. Less than half
+ * full, it is not going to be by the time that this CPU has looked, unless it
+ * holds next to nothing; then the kernel's totals tell.
  */
 static __always_inline int on_ack_entry(struct sock *sk)
 {
 	if (2 * BPF_CORE_READ(sk, sk_ack_backlog) >= BPF_CORE_READ(sk, sk_max_ack_backlog))
 		mark_mib(sk, STAGE_ACK);
+	else
+		unmark_mib(STAGE_ACK);
 	return 0;
 }
 
@@ -98,36 +102,41 @@ static __always_inline struct net *net_of(struct sk_buff *skb)
 	return dst ? BPF_CORE_READ(dst, dev, nd_net.net) : NULL;
 }
 
-/* Which socket of a SO_REUSEPORT group the packet was for: the one whose
- * sk_drops grew, where it was dropped; the one whose SYN queue is full, where
- * a cookie was sent.
+static __always_inline bool accept_queue_full(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog);
+}
+
+/* Which socket of a SO_REUSEPORT group the packet was for: one whose queue is
+ * full, and where it was dropped one whose sk_drops grew since it was last
+ * booked there. It grows for other reasons, too, so both must be.
  */
-static __always_inline struct sock *member_of(struct bound *b, bool dropped)
+static __always_inline bool fits(struct sock *sk, struct listener *l, struct mib *d)
+{
+	if (!d->n[MIB_LISTEN_DROPS])
+		return syn_queue_len(sk) > BPF_CORE_READ(sk, sk_max_ack_backlog);
+	if (d->n[MIB_LISTEN_OVERFLOWS] && !accept_queue_full(sk))
+		return false;
+	return (__u32)BPF_CORE_READ(sk, sk_drops.counter) != l->drops_booked;
+}
+
+static __always_inline struct sock *member_of(struct bound *b, struct mib *d)
 {
 	if (b->n == 1)
 		return (void *)b->sk[0];
 	for (__u32 i = 0; i < BOUND_MAX; i++) {
 		__u64 key = b->sk[i];
 		struct listener *l = bpf_map_lookup_elem(&listeners, &key);
-		struct sock *sk = (void *)key;
-		__u32 drops;
 
 		if (i >= b->n)
 			break;
-		if (!l)
-			continue;
-		if (!dropped && syn_queue_len(sk) > BPF_CORE_READ(sk, sk_max_ack_backlog))
-			return sk;
-		drops = BPF_CORE_READ(sk, sk_drops.counter);
-		if (dropped && drops != l->drops_booked) {
-			l->drops_booked++;
-			return sk;
-		}
+		if (l && fits((void *)key, l, d))
+			return (void *)key;
 	}
 	return NULL;
 }
 
-static __always_inline struct sock *find_listener(struct net *net, struct tuple *t, bool dropped)
+static __always_inline struct sock *find_listener(struct net *net, struct tuple *t, struct mib *d)
 {
 	struct bound_key key = {.netns = BPF_CORE_READ(net, ns.inum), .port = t->dport, .family = t->family};
 	struct bound *b;
@@ -138,14 +147,14 @@ static __always_inline struct sock *find_listener(struct net *net, struct tuple 
 		__builtin_memset(key.addr, 0, sizeof(key.addr));
 		b = bpf_map_lookup_elem(&bounds, &key);
 	}
-	return b ? member_of(b, dropped) : NULL;
+	return b ? member_of(b, d) : NULL;
 }
 
 /* What this CPU's counters of net say since they were looked at last. */
 static __always_inline bool since_last(struct net *net, struct mib *d)
 {
 	struct mib_room *r = mib_room_here();
-	struct last_mib now = {.valid = 1}, *last;
+	struct last_mib now = {.netns = BPF_CORE_READ(net, ns.inum)}, *last;
 	__u64 key = (__u64)net;
 	bool known;
 
@@ -156,7 +165,7 @@ static __always_inline bool since_last(struct net *net, struct mib *d)
 		bpf_map_update_elem(&last_mibs, &key, &now, BPF_ANY);
 		return false;
 	}
-	known = last->valid;
+	known = last->netns == now.netns;
 	for (int i = 0; i < MIB_KINDS; i++)
 		d->n[i] = known ? now.mib.n[i] - last->mib.n[i] : 0;
 	*last = now;
@@ -167,13 +176,10 @@ static __always_inline bool since_last(struct net *net, struct mib *d)
  * is refused. No such thing can be said of the SYN queue, which it may just
  * have filled itself.
  */
-static __always_inline bool guess(struct sock *sk, struct mib *d)
+static __always_inline void guess(struct mib *d)
 {
-	if (!sk || BPF_CORE_READ(sk, sk_ack_backlog) <= BPF_CORE_READ(sk, sk_max_ack_backlog))
-		return false;
 	d->n[MIB_LISTEN_OVERFLOWS] = 1;
 	d->n[MIB_LISTEN_DROPS] = 1;
-	return true;
 }
 
 /* net/ipv4/tcp_input.c: tcp_rcv_state_process() frees each SYN that came to a
@@ -197,8 +203,10 @@ static __always_inline int on_consume(struct sk_buff *skb, __u64 location)
 		return 0;
 	if (!read_tuple(&t, skb))
 		return 0;
-	sk = find_listener(net, &t, !known || d.n[MIB_LISTEN_DROPS]);
-	if (!sk || (!known && !guess(sk, &d)))
+	if (!known)
+		guess(&d);
+	sk = find_listener(net, &t, &d);
+	if (!sk || (!known && !accept_queue_full(sk)))
 		return 0;
 	return settle(sk, skb, &d, STAGE_SYN);
 }
@@ -210,16 +218,19 @@ static __always_inline int on_consume(struct sk_buff *skb, __u64 location)
 static __always_inline int on_free(struct sk_buff *skb, __u32 reason, struct sock *sk)
 {
 	struct mib d = {.n[MIB_LISTEN_OVERFLOWS] = 1, .n[MIB_LISTEN_DROPS] = 1};
-	struct mib ignored;
+	struct mib counted = {};
+	bool known = false;
 	__u32 stage;
 
 	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
 		return 0;
 	stage = stage_of_reason(reason);
-	if (stage >= STAGES || BPF_CORE_READ(sk, sk_ack_backlog) <= BPF_CORE_READ(sk, sk_max_ack_backlog))
+	if (stage >= STAGES || !accept_queue_full(sk))
 		return 0;
-	if (looking)
-		since_last(BPF_CORE_READ(sk, __sk_common.skc_net.net), &ignored); /* or the next SYN would get it */
+	if (looking) /* what was counted for this packet must not be for the next SYN */
+		known = since_last(BPF_CORE_READ(sk, __sk_common.skc_net.net), &counted);
+	if (!reason_is_telling(reason) && !(known && counted.n[MIB_LISTEN_OVERFLOWS]))
+		return 0;
 	return settle(sk, skb, &d, stage);
 }
 

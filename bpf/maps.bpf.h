@@ -3,13 +3,16 @@
 #ifndef HERDTRACE_MAPS_BPF_H
 #define HERDTRACE_MAPS_BPF_H
 
-#define BURST_WOKEN_MIN 4		    /* waiters woken at once that make a burst event */
-#define BURST_GAP_NS (100ULL * 1000 * 1000) /* at most one such event per listener in this time */
+#define BURST_WOKEN_MIN 4		   /* waiters woken at once that make a burst event */
+#define BURST_GAP_NS (100LL * 1000 * 1000) /* at most one such event per listener in this time */
 
 /* Set when the tracer has found out which hooks this kernel takes: the wake
  * window opens at the child's ESTABLISHED.
  */
 bool window_by_state;
+
+/* Set while each SYN is looked at. */
+bool looking;
 
 /* Set where a hook at the callback's return closes the window. */
 bool window_has_exit;
@@ -115,10 +118,20 @@ struct {
 /* Refused clients; the tracer removes those that have not come back. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 32768);
+	__uint(max_entries, CLIENTS_MAX);
 	__type(key, struct client_key);
 	__type(value, struct client);
 } clients SEC(".maps");
+
+/* How many of them each listener has there: one that is flooded from forged
+ * addresses must leave room for the others. Made up anew by the tracer.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* inode of the listener */
+	__type(value, __u64);
+} client_shares SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -140,7 +153,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 2048);
 	__type(key, struct bound_key);
 	__type(value, struct bound);
 } bounds SEC(".maps");

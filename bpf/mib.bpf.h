@@ -102,6 +102,15 @@ static __always_inline void mark_mib(struct sock *sk, __u32 stage)
 		r->marked[stage] = (__u64)net;
 }
 
+/* A mark whose exit was missed must not be taken for that of the next call. */
+static __always_inline void unmark_mib(__u32 stage)
+{
+	struct mib_room *r = mib_room_here();
+
+	if (r)
+		r->marked[stage] = 0;
+}
+
 /* At its exit: by how much they grew. False without a mark. */
 static __always_inline bool since_mark(struct sock *sk, __u32 stage, struct mib *d)
 {

@@ -29,7 +29,9 @@ struct {
 	__type(value, struct net_rx);
 } net_rx_cpus SEC(".maps");
 
-/* Preallocated, since elements are added in softirq. Sized by the tracer. */
+/* Preallocated, since elements are added in softirq. Sized by the tracer, which
+ * takes out those that have been idle.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -185,10 +187,14 @@ static __always_inline int on_backlog_drop(struct sk_buff *skb)
 	struct net_device *dev = BPF_CORE_READ(skb, dev);
 	struct backlog_key key = {};
 	struct device_drops *d;
+	struct net *net;
 
 	if (!dev)
 		return 0;
-	key.netns = BPF_CORE_READ(dev, nd_net.net, ns.inum);
+	net = BPF_CORE_READ(dev, nd_net.net);
+	if (bpf_core_field_exists(net->net_cookie))
+		key.netns_cookie = BPF_CORE_READ(net, net_cookie);
+	key.netns = BPF_CORE_READ(net, ns.inum);
 	key.ifindex = BPF_CORE_READ(dev, ifindex);
 	key.cpu = bpf_get_smp_processor_id();
 	d = drops_of(&key, dev);

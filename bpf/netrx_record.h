@@ -25,7 +25,8 @@ struct net_rx {
 
 /* Who loses packets at a full CPU backlog. */
 struct backlog_key {
-	__u32 netns; /* inode number of the device's network namespace */
+	__u64 netns_cookie; /* never given twice, as the inode number is; 0 before v5.12 */
+	__u32 netns;	    /* inode number of the device's network namespace */
 	__u32 ifindex;
 	__u32 cpu; /* that ran enqueue_to_backlog(); the backlog may be another's */
 	__u32 _pad;

@@ -22,11 +22,12 @@ type NetrxBacklogEvent struct {
 }
 
 type NetrxBacklogKey struct {
-	_       structs.HostLayout
-	Netns   uint32
-	Ifindex uint32
-	Cpu     uint32
-	Pad     uint32
+	_           structs.HostLayout
+	NetnsCookie uint64
+	Netns       uint32
+	Ifindex     uint32
+	Cpu         uint32
+	Pad         uint32
 }
 
 type NetrxBacklogLoss uint32

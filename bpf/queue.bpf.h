@@ -44,10 +44,15 @@ static __always_inline void read_queues(struct listener *l, struct sock *sk)
 
 	l->syn_queue_len = syn_queue_len(sk);
 	l->drops = BPF_CORE_READ(sk, sk_drops.counter);
+	if (!looking)
+		l->drops_booked = l->drops;
 	l->somaxconn = BPF_CORE_READ(net, core.sysctl_somaxconn);
 	l->max_syn_backlog = BPF_CORE_READ(net, ipv4.sysctl_max_syn_backlog);
 	l->syncookies = tcp_syncookies(net);
 	l->abort_on_overflow = tcp_abort_on_overflow(net);
+	/* An accept that no hook sees may have ended it, since the last dump. */
+	if (l->accept_full_since && l->accept_queue_len <= l->accept_queue_max)
+		note_accepted(l, sk);
 	if (l->accept_queue_len > l->accept_queue_peak)
 		l->accept_queue_peak = l->accept_queue_len;
 	if (l->syn_queue_len > l->syn_queue_peak)

@@ -82,6 +82,9 @@ struct client {
 	__u64 refusals;
 };
 
+#define CLIENTS_MAX 49152
+#define CLIENTS_PER_LISTENER 32768
+
 #define SKETCH_BITS 8
 #define SKETCH_REGISTERS 256
 
@@ -98,7 +101,7 @@ struct bound_key {
 	__u8 addr[16];
 };
 
-#define BOUND_MAX 16
+#define BOUND_MAX 64
 
 /* The listeners there: more than one are a SO_REUSEPORT group. */
 struct bound {

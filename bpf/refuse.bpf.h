@@ -3,7 +3,7 @@
 #ifndef HERDTRACE_REFUSE_BPF_H
 #define HERDTRACE_REFUSE_BPF_H
 
-#define REFUSAL_GAP_NS (100ULL * 1000 * 1000) /* at most one event per listener in this time */
+#define REFUSAL_GAP_NS (100LL * 1000 * 1000) /* at most one event per listener in this time */
 
 /* Makes the sketch's hash one that nobody can aim at; set by the tracer. */
 __u64 hash_seed;
@@ -109,6 +109,20 @@ static __always_inline void sketch_client(struct client_key *k)
 		s->rank[at] = rank;
 }
 
+static __always_inline bool has_room(__u64 ino)
+{
+	__u64 *n = bpf_map_lookup_elem(&client_shares, &ino), one = 1;
+
+	if (!n) {
+		bpf_map_update_elem(&client_shares, &ino, &one, BPF_NOEXIST);
+		return true;
+	}
+	if (*n >= CLIENTS_PER_LISTENER)
+		return false;
+	__sync_fetch_and_add(n, 1);
+	return true;
+}
+
 static __always_inline void count_client(struct listener *l, struct tuple *t, __u64 now)
 {
 	struct client_key key = {.ino = l->ino, .port = t->sport, .family = t->family};
@@ -117,7 +131,7 @@ static __always_inline void count_client(struct listener *l, struct tuple *t, __
 
 	__builtin_memcpy(key.addr, t->saddr, sizeof(key.addr));
 	c = bpf_map_lookup_elem(&clients, &key);
-	if (!c) {
+	if (!c && has_room(l->ino)) {
 		err = bpf_map_update_elem(&clients, &key, &fresh, BPF_NOEXIST);
 		if (!err)
 			return;
@@ -142,16 +156,16 @@ static __always_inline void send_refusal(struct listener *l, struct sock *sk, st
 		.client_port = t->sport,
 		.client_family = t->family,
 	};
-	__u64 pending = l->refusals_pending;
+	__s64 pending = l->refusals_pending;
 
-	if (now - l->refusal_ns < REFUSAL_GAP_NS) {
+	if ((__s64)(now - l->refusal_ns) < REFUSAL_GAP_NS) { /* another CPU's may be later */
 		__sync_fetch_and_add(&l->refusals_pending, 1);
 		__sync_fetch_and_add(&l->refusals_unsent, 1);
 		return;
 	}
 	l->refusal_ns = now;
 	__sync_fetch_and_add(&l->refusals_pending, -pending);
-	e.refused = pending + 1;
+	e.refused = (pending > 0 ? pending : 0) + 1; /* another CPU may have told of them, too */
 	e.accept_queue_len = BPF_CORE_READ(sk, sk_ack_backlog);
 	e.syn_queue_len = syn_queue_len(sk);
 	__builtin_memcpy(e.client_addr, t->saddr, sizeof(e.client_addr));

@@ -40,7 +40,7 @@ static __always_inline void send_burst(struct window *win)
 
 	if (!l || l->ino != win->ino)
 		return;
-	if (win->opened_ns - l->burst_ns < BURST_GAP_NS) {
+	if ((__s64)(win->opened_ns - l->burst_ns) < BURST_GAP_NS) { /* another CPU's may be later */
 		__sync_fetch_and_add(&l->bursts_unsent, 1);
 		return;
 	}

@@ -19,7 +19,7 @@ const (
 
 	tcpHeaderLen = 20
 	// What may wait to be read: the close of a whole burst at once.
-	tunQueueLen = 32768
+	tunQueueLen = 32767           // 6.1 and 7.3 refuse more
 	settleWait  = 5 * time.Second // for the kernel to process what was written
 )
 

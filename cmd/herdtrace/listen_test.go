@@ -350,3 +350,34 @@ func TestManyClients(t *testing.T) {
 		t.Errorf("%d clients (estimated: %v), the lab had %d", r.sum.Clients, r.sum.Estimated, r.Clients)
 	}
 }
+
+// TestStormBeforeAttach: what was refused before herdtrace came is not counted,
+// and all since then is, to the unit.
+func TestStormBeforeAttach(t *testing.T) {
+	needRoot(t)
+	for _, mode := range []string{"ack-overflow", "accept-overflow"} {
+		t.Run(mode, func(t *testing.T) {
+			up := filepath.Join(t.TempDir(), "up")
+			storm := exec.Command(tool(t, "herdlab"), "listen", "--mode", mode, "--rate", "8000", "--packets", "32000", "--clients", "100",
+				"--linger", "3s", "--ready-file", up)
+			var oracle bytes.Buffer
+			storm.Stdout = &oracle
+			if err := storm.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer storm.Wait()
+			defer storm.Process.Signal(os.Interrupt)
+			eventually(t, "the lab is up", func() bool { _, err := os.Stat(up); return err == nil })
+			r := &refusing{traced: herdtrace(t, "-d", "5500ms")}
+			storm.Wait()
+			if err := json.Unmarshal(oracle.Bytes(), &r.listenOracle); err != nil {
+				t.Fatal(err)
+			}
+			r.addUp(t)
+			got, ext := r.sum.Refusals.total()+r.netns.Unattributed.total(), r.netns.TCPExt["listen_drops_total"]
+			if got != ext || got == 0 || got >= r.ListenDrops {
+				t.Errorf("%d refusals, TcpExt counted %d meanwhile and %d in all", got, ext, r.ListenDrops)
+			}
+		})
+	}
+}

@@ -148,8 +148,8 @@ type netrxTotals struct {
 		Drops []struct {
 			Device  string `json:"device"`
 			Dropped uint64 `json:"dropped_total"`
-		} `json:"backlog_drops"`
-		Unattributed uint64 `json:"backlog_drops_unattributed_total"`
+		} `json:"cpu_backlog_drops"`
+		Unattributed uint64 `json:"cpu_backlog_drops_unattributed_total"`
 	} `json:"netrx"`
 }
 

@@ -232,7 +232,7 @@ func FuzzReplay(f *testing.F) {
 		`"clients":{"total":18446744073709551615,"retries":[1,2,3,18446744073709551615],"top":[{"addr":"\u001b"}]}}}`
 	host := `"listen":{"netns":[{"inode":0,"tcp_ext":{"listen_drops_total":18446744073709551615}},{"inode":0}]},"cpus":[{"cpu":-9223372036854775808,` +
 		`"net_rx":{"run_ns":18446744073709551615,"latency":[18446744073709551615,1]},"softnet":{"dropped_total":18446744073709551615}},{"cpu":0,"times":{}}],` +
-		`"netrx":{"devices":[{"name":"\u001b","rx_queues":[{}]}],"drops":[{"device":"\u009b","dropped_total":1}]},"events":[{"kind":"backlog-drop","device":"\u001b"},{"kind":"refusal"}]}`
+		`"netrx":{"devices":[{"name":"\u001b","rx_queues":[{}]}],"drops":[{"device":"\u009b","dropped_total":1}]},"events":[{"kind":"cpu-backlog-drop","device":"\u001b"},{"kind":"refusal"}]}`
 	one := `,"accept":{"listeners":[` + strings.TrimSuffix(listener, "}") + queues + `]},` + host
 	f.Add([]byte(`{"v":1,"type":"header","ports":[80]}` + "\n" + `{"type":"sample","cpus":[{"cpu":0,"net_rx":{},"softnet":{}}],"netrx":{}}` + "\n" +
 		`{"type":"sample","mono_ns":1` + one + "\n" + `{"type":"sample","mono_ns":2` + one + "\n"))

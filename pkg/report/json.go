@@ -82,6 +82,7 @@ type jsonListener struct {
 	Port           uint16   `json:"port"`
 	Proto          string   `json:"proto"`
 	NetNS          uint32   `json:"netns"`
+	NetNSCookie    uint64   `json:"netns_cookie,omitempty"` // tells it from another of that number
 	Inode          uint64   `json:"inode"`
 	Closed         bool     `json:"closed"`
 	Program        string   `json:"program"`
@@ -263,7 +264,7 @@ func (j *JSON) Step(s *Step) error {
 		jsonStamp:  stamp("interval", f.Wall, f.Sample.MonoNS),
 		ElapsedNS:  f.Elapsed.Nanoseconds(),
 		IntervalNS: f.Interval.Nanoseconds(),
-		Cost:       costRecord(f),
+		Cost:       costRecord(f, &f.Cost),
 		Listeners:  j.listenerRecords(f, false),
 		NetNS:      netnsRecords(f),
 		CPUs:       cpuRecords(f, false),
@@ -292,7 +293,7 @@ func (j *JSON) End(s *Summary) error {
 	if f := s.Last; f != nil {
 		out.jsonStamp = stamp("summary", f.Wall, f.Sample.MonoNS)
 		out.ElapsedNS = f.Elapsed.Nanoseconds()
-		out.Cost = costRecord(f)
+		out.Cost = costRecord(f, &f.CostMean)
 		out.Listeners = j.listenerRecords(f, true)
 		out.NetNS, out.CPUs, out.NetRX = netnsRecords(f), cpuRecords(f, true), netRXRecord(f, true)
 		for i := range s.Findings {
@@ -315,12 +316,12 @@ func known(v float64) *float64 {
 	return &v
 }
 
-func costRecord(f *model.Frame) jsonCost {
+func costRecord(f *model.Frame, c *model.Cost) jsonCost {
 	return jsonCost{
-		UserCPURatio:         known(f.Cost.UserRatio),
-		BPFCPURatio:          known(f.Cost.BPFRatio),
-		MemoryBytes:          f.Cost.MemoryBytes,
-		LostTotal:            f.Cost.LostTotal,
+		UserCPURatio:         known(c.UserRatio),
+		BPFCPURatio:          known(c.BPFRatio),
+		MemoryBytes:          c.MemoryBytes,
+		LostTotal:            c.LostTotal,
 		Lost:                 f.Sample.Self.Lost,
 		RecursionMissesTotal: f.Sample.Self.RecursionMisses,
 		RecursionMissesBy:    f.Sample.Self.RecursionMissesBy,
@@ -334,7 +335,7 @@ func (j *JSON) listenerRecords(f *model.Frame, total bool) []jsonListener {
 	out := make([]jsonListener, 0, len(f.Accept.Listeners))
 	for _, l := range f.Accept.Listeners {
 		r := jsonListener{
-			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, Inode: l.Inode, Closed: l.Closed,
+			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, NetNSCookie: l.NetNSCookie, Inode: l.Inode, Closed: l.Closed,
 			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
 			Processes: l.Processes, Holders: l.Holders, Workers: len(l.Workers) + l.GoneWorkers,
 			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax, BurstsUnsent: l.BurstsUnsentTotal,

@@ -38,8 +38,8 @@ type jsonNetRX struct {
 	MaxBacklog        uint32            `json:"netdev_max_backlog"`
 	ShareRatio        *float64          `json:"share_ratio,omitempty"` // interval: in it; summary: since attach
 	TopCPU            *int              `json:"top_cpu,omitempty"`
-	Drops             []jsonBacklogDrop `json:"backlog_drops"` // null: not measured
-	DropsUnattributed uint64            `json:"backlog_drops_unattributed_total"`
+	Drops             []jsonBacklogDrop `json:"cpu_backlog_drops"` // null: not measured
+	DropsUnattributed uint64            `json:"cpu_backlog_drops_unattributed_total"`
 	Devices           []jsonDevice      `json:"devices"`
 }
 

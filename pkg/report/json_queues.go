@@ -55,6 +55,7 @@ type jsonRetries struct {
 
 type jsonNetNS struct {
 	NetNS           uint32          `json:"netns"`
+	Cookie          uint64          `json:"netns_cookie,omitempty"`
 	Somaxconn       uint32          `json:"somaxconn"`
 	MaxSynBacklog   uint32          `json:"max_syn_backlog"`
 	Syncookies      uint32          `json:"syncookies"`
@@ -99,7 +100,7 @@ func netnsRecords(f *model.Frame) []jsonNetNS {
 	for i := range f.Sample.Listen.NetNS {
 		n := &f.Sample.Listen.NetNS[i]
 		out = append(out, jsonNetNS{
-			NetNS: n.Inode, Somaxconn: n.Somaxconn, MaxSynBacklog: n.MaxSynBacklog, Syncookies: n.Syncookies,
+			NetNS: n.Inode, Cookie: n.Cookie, Somaxconn: n.Somaxconn, MaxSynBacklog: n.MaxSynBacklog, Syncookies: n.Syncookies,
 			AbortOnOverflow: n.AbortOnOverflow, TCPExt: n.TCPExt, Unattributed: n.Unattributed,
 		})
 	}

@@ -151,7 +151,7 @@ func (l *Line) checkSums(f *model.Frame) error {
 	}
 	for i := range f.Sample.Listen.NetNS {
 		n := &f.Sample.Listen.NetNS[i]
-		sum := refusalsIn(f, n)
+		sum, cookies := refusalsIn(f, n)
 		name := "TcpExt"
 		if len(f.Sample.Listen.NetNS) > 1 {
 			name = fmt.Sprintf("TcpExt of netns %d", n.Inode)
@@ -161,7 +161,7 @@ func (l *Line) checkSums(f *model.Frame) error {
 		case t == nil && sum.Total() > 0:
 			err = l.print("  %s could not be read: the refusals are not checked against it", name)
 		case t != nil && t.ListenDrops+t.ListenOverflows+t.SyncookiesSent > 0:
-			err = l.print("  %s: ListenOverflows %d, ListenDrops %d%s: %s", name, t.ListenOverflows, t.ListenDrops, cookieCounters(t), l.compare(t, n, &sum))
+			err = l.print("  %s: ListenOverflows %d, ListenDrops %d%s: %s", name, t.ListenOverflows, t.ListenDrops, cookieCounters(t), l.compare(t, n, &sum, cookies))
 		}
 		if err != nil {
 			return err
@@ -172,21 +172,22 @@ func (l *Line) checkSums(f *model.Frame) error {
 
 // refusalsIn is what the listeners of a namespace, and those that nobody got to
 // know, refused since attach.
-func refusalsIn(f *model.Frame, n *sample.NetNS) sample.Refusals {
-	sum := n.Unattributed
+func refusalsIn(f *model.Frame, n *sample.NetNS) (sum sample.Refusals, cookies uint64) {
+	sum = n.Unattributed
 	if f.Accept == nil {
-		return sum
+		return sum, 0
 	}
 	for _, l := range f.Accept.Listeners {
-		if l.Queue != nil && l.NetNS == n.Inode {
+		if l.Queue != nil && l.NetNSID() == n.ID() {
 			r := &l.Queue.Refusals
 			sum.AcceptQueueSYN += r.AcceptQueueSYN
 			sum.AcceptQueueACK += r.AcceptQueueACK
 			sum.AcceptQueueCookie += r.AcceptQueueCookie
 			sum.SynQueue += r.SynQueue
+			cookies += l.Queue.SyncookiesSentTotal
 		}
 	}
-	return sum
+	return sum, cookies
 }
 
 func cookieCounters(t *sample.TCPExt) string {
@@ -201,12 +202,12 @@ func cookieCounters(t *sample.TCPExt) string {
 }
 
 // compare says how a namespace's counters agree with the sum of the refusals.
-func (l *Line) compare(t *sample.TCPExt, n *sample.NetNS, sum *sample.Refusals) string {
+func (l *Line) compare(t *sample.TCPExt, n *sample.NetNS, sum *sample.Refusals, cookies uint64) string {
 	out := "equal to the sum"
 	switch {
-	case t.ListenOverflows == sum.AcceptQueue() && t.ListenDrops == sum.Total():
+	case t.ListenOverflows == sum.AcceptQueue() && t.ListenDrops == sum.Total() && t.SyncookiesSent == cookies:
 		if u := n.Unattributed.Total(); u > 0 {
-			out += fmt.Sprintf(", %d of them at listeners that were gone before anyone looked", u)
+			out += fmt.Sprintf(", %d of them at no listener that could be named", u)
 		}
 		return out
 	case len(l.header.PIDs)+len(l.header.Ports) > 0:
@@ -214,5 +215,9 @@ func (l *Line) compare(t *sample.TCPExt, n *sample.NetNS, sum *sample.Refusals) 
 	default:
 		out = "the sum over the listeners above is"
 	}
-	return fmt.Sprintf("%s %d and %d", out, sum.AcceptQueue(), sum.Total())
+	out = fmt.Sprintf("%s %d and %d", out, sum.AcceptQueue(), sum.Total())
+	if t.SyncookiesSent > 0 {
+		out += fmt.Sprintf(", and %d cookies", cookies)
+	}
+	return out
 }

@@ -217,9 +217,9 @@ func TestCheckSums(t *testing.T) {
 	}{
 		{"quiet", "", &sample.TCPExt{}, 0, 0, nil},
 		{"equal", "  TcpExt: ListenOverflows 5, ListenDrops 5: equal to the sum\n", &sample.TCPExt{ListenOverflows: 5, ListenDrops: 5}, 5, 0, nil},
-		{"gone", "  TcpExt: ListenOverflows 5, ListenDrops 5: equal to the sum, 2 of them at listeners that were gone before anyone looked\n",
+		{"gone", "  TcpExt: ListenOverflows 5, ListenDrops 5: equal to the sum, 2 of them at no listener that could be named\n",
 			&sample.TCPExt{ListenOverflows: 5, ListenDrops: 5}, 3, 2, nil},
-		{"differs", "  TcpExt: ListenOverflows 5, ListenDrops 6, TCPReqQFullDrop 1, SyncookiesSent 9: the sum over the listeners above is 4 and 4\n",
+		{"differs", "  TcpExt: ListenOverflows 5, ListenDrops 6, TCPReqQFullDrop 1, SyncookiesSent 9: the sum over the listeners above is 4 and 4, and 0 cookies\n",
 			&sample.TCPExt{ListenOverflows: 5, ListenDrops: 6, TCPReqQFullDrop: 1, SyncookiesSent: 9}, 4, 0, nil},
 		{"filtered", "  TcpExt: ListenOverflows 5, ListenDrops 5: of all listeners; of those traced 1 and 1\n",
 			&sample.TCPExt{ListenOverflows: 5, ListenDrops: 5}, 1, 0, []uint16{80}},

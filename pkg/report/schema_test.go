@@ -29,7 +29,7 @@ var pinned = map[string]struct {
 	"rejection": {sample.Rejection{}, "variant error"},
 	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners netns cpus netrx"},
 	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by"},
-	"listener": {jsonListener{}, "addr port proto netns inode closed program wait reuseport sockets processes holders workers accept_queue_len accept_queue_max bursts_unsent_total " +
+	"listener": {jsonListener{}, "addr port proto netns netns_cookie inode closed program wait reuseport sockets processes holders workers accept_queue_len accept_queue_max bursts_unsent_total " +
 		"accept_queue_peak accept_queue_peak_sampled syn_queue_len syn_queue_max syn_queue_peak syn_queue_peak_sampled " +
 		"refusals_total refusals refusals_per_s refusals_seen_total refusals_unsent_total refusals_approximate " +
 		"refused_clients refused_clients_estimated refused_client_retries refused_clients_top syncookies_sent_total syncookies_failed_total " +
@@ -46,16 +46,16 @@ var pinned = map[string]struct {
 	"refusals":       {sample.Refusals{}, "accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue"},
 	"retries":        {jsonRetries{}, "once twice three_to_five more"},
 	"refused_client": {sample.RefusedClient{}, "addr port refusals"},
-	"netns":          {jsonNetNS{}, "netns somaxconn max_syn_backlog syncookies abort_on_overflow tcp_ext unattributed_refusals"},
+	"netns":          {jsonNetNS{}, "netns netns_cookie somaxconn max_syn_backlog syncookies abort_on_overflow tcp_ext unattributed_refusals"},
 	"tcp_ext": {sample.TCPExt{}, "listen_overflows_total listen_drops_total syn_queue_drops_total syn_queue_cookies_total " +
 		"syncookies_sent_total syncookies_recv_total syncookies_failed_total"},
 	"cpu": {jsonCPU{}, "cpu busy_ratio idle_ratio softirq_ratio " +
 		"net_rx_softirq_seconds_total net_rx_softirqs_total net_rx_softirq_ratio net_rx_latency_p99_ns " +
 		"softnet_processed_total softnet_dropped_total softnet_times_squeezed_total softnet_received_rps_total ksoftirqd_run_seconds_total"},
-	"netrx":        {jsonNetRX{}, "netdev_max_backlog share_ratio top_cpu backlog_drops backlog_drops_unattributed_total devices"},
-	"backlog_drop": {jsonBacklogDrop{}, "netns device ifindex from_cpu dropped_total"},
-	"device":       {jsonDevice{}, "netns device ifindex driver rx_packets_total rx_queues rps_cpus irqs"},
-	"irq":          {jsonIRQ{}, "irq name affinity"},
+	"netrx":            {jsonNetRX{}, "netdev_max_backlog share_ratio top_cpu cpu_backlog_drops cpu_backlog_drops_unattributed_total devices"},
+	"cpu_backlog_drop": {jsonBacklogDrop{}, "netns device ifindex from_cpu dropped_total"},
+	"device":           {jsonDevice{}, "netns device ifindex driver rx_packets_total rx_queues rps_cpus irqs"},
+	"irq":              {jsonIRQ{}, "irq name affinity"},
 }
 
 // pinnedValues are the keys of the values of each finding.
@@ -123,7 +123,7 @@ var (
 	// units end every key of a number, except for unitless: counts of things that
 	// are there now, and names that are numbers.
 	units    = regexp.MustCompile(`_(ns|bytes|seconds|wait_s|ratio|per_s|per_accept|total|cores|len|max|peak|looks|code|clients|backlog|queues|cpu)$`)
-	unitless = strings.Fields("v cpus port netns inode pid tid top_tid cpu woken sockets processes workers refused refusals once twice three_to_five more " +
+	unitless = strings.Fields("v cpus port netns netns_cookie inode pid tid top_tid cpu woken sockets processes workers refused refusals once twice three_to_five more " +
 		"accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue somaxconn syncookies abort_on_overflow ifindex irq cores")
 )
 

@@ -45,6 +45,7 @@ type acceptReader struct {
 	looked                      time.Time      // between ticks, last
 	lookCost                    time.Duration
 	seeded                      bool          // the listeners that were there at attach are known
+	started                     bool          // a Sample was read
 	byState                     bool          // Ready is counted for a port, not a socket
 	listen                      *listenReader // nil: the signal is not measured
 }
@@ -74,7 +75,7 @@ type workerState struct {
 	program string
 }
 
-func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
+func newAcceptReader(k *kernel, o *Options, born map[uint32]*sample.TCPExt) (r *acceptReader, err error) {
 	r = &acceptReader{
 		opts:      o,
 		listeners: k.mapOf("listeners"),
@@ -85,7 +86,7 @@ func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
 		byState:   k.hasFlag(SignalWake, flagByState),
 	}
 	if k.chosen[SignalListen] != nil {
-		r.listen = newListenReader(k)
+		r.listen = newListenReader(k, born)
 	}
 	defer func() {
 		if err != nil {
@@ -102,7 +103,12 @@ func newAcceptReader(k *kernel, o *Options) (r *acceptReader, err error) {
 		return r, err
 	}
 	r.holders = newHolders(r.itHolders, o.PIDs)
-	return r, r.holders.refresh()
+	if err := r.holders.refresh(); err != nil {
+		return r, err
+	}
+	// So that the first tick knows whose totals to read.
+	_, err = r.readListeners()
+	return r, err
 }
 
 // Close detaches the iterators.
@@ -141,16 +147,17 @@ func readIter[T any](it *link.Iter) ([]T, error) {
 }
 
 // read makes the signal's part of a Sample, and the events since the last one.
-func (r *acceptReader) read() (*sample.Accept, []sample.Event, error) {
+func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) {
 	if r.listen != nil {
-		r.listen.readTotals(r) // first, or what is counted meanwhile would look unseen
+		r.listen.readTotals(r, final) // first, or what is counted meanwhile would look unseen
 	}
 	// Workers before listeners: so no accept is shown whose completion is not.
 	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read worker map: %w", err)
 	}
-	first := !r.seeded
+	first := !r.started
+	r.started = true
 	closed, err := r.readListeners()
 	if err != nil {
 		return nil, nil, err
@@ -274,6 +281,7 @@ func (ls *listenerState) reopen() {
 	for tid, w := range ls.workers {
 		ls.bank(tid, w)
 	}
+	ls.queues.reopen(&ls.raw)
 }
 
 func (r *acceptReader) close(ls *listenerState) {
@@ -390,11 +398,14 @@ func (r *acceptReader) forgetClosed() {
 	if len(closed) <= closedKept {
 		return
 	}
-	slices.SortFunc(closed, func(a, b *listenerState) int { return cmp.Compare(b.completions, a.completions) })
+	slices.SortFunc(closed, func(a, b *listenerState) int { return cmp.Compare(b.weight(), a.weight()) })
 	for _, ls := range closed[closedKept:] {
 		delete(r.byInode, ls.raw.Ino)
 	}
 }
+
+// weight is how much was going on at a listener.
+func (ls *listenerState) weight() uint64 { return ls.completions + ls.queues.booked.Total() }
 
 func (r *acceptReader) refreshHolders() error {
 	age := time.Since(r.holders.at)

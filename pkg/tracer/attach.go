@@ -174,6 +174,10 @@ func (k *kernel) attachSignal(name, forced string) (sample.Signal, error) {
 	return sig, nil
 }
 
+// verifierRefused begins the error of a program that the kernel's verifier does
+// not take: tests look for it.
+const verifierRefused = "the verifier refused it, which is a bug of herdtrace"
+
 // attachVariant attaches all hooks of v, or none.
 func (k *kernel) attachVariant(signal string, v *variant) error {
 	var done []io.Closer
@@ -204,15 +208,16 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 		} else if err == nil {
 			done = append(done, l)
 		}
-		if err == nil || h.optional && !isVerifier(err) {
+		if isVerifier(err) {
+			// A bug of ours, or a kernel drift that nobody measured.
+			err = fmt.Errorf("%s: %w", verifierRefused, err)
+		} else if h.optional {
+			continue
+		}
+		if err == nil {
 			continue
 		}
 		undo()
-		if isVerifier(err) {
-			// A program of ours that the verifier refuses is a bug, or a kernel
-			// drift that nobody measured: say so in full.
-			return fmt.Errorf("load %s: %s: %+v", signal, h.name, err)
-		}
 		return &Unavailable{Signal: signal, Variant: v.name, Hook: h.name, Err: plain(err)}
 	}
 	k.links = append(k.links, done...)

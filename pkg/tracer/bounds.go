@@ -25,8 +25,9 @@ func newBoundMap(m *ebpf.Map) *boundMap {
 	return &boundMap{m: m, have: make(map[bpf.AcceptBoundKey]bpf.AcceptBound)}
 }
 
-// update writes what has changed. A full map leaves some refusals unseen, which
-// are then counted without their clients.
+// update writes what has changed. A full map, and members of a SO_REUSEPORT
+// group beyond the 64th, leave some refusals unseen, which are then counted
+// without their clients.
 func (b *boundMap) update(listeners map[uint64]*listenerState) {
 	want := boundAddresses(listeners)
 	for k, v := range want {

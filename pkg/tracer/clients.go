@@ -35,6 +35,7 @@ const (
 // estimated from a sketch.
 type clientMap struct {
 	m, sketches *ebpf.Map
+	shares      *ebpf.Map
 	now         map[uint64]*sample.RefusedClients // as of the last sweep
 	done        map[uint64]*sample.RefusedClients // those that have given up
 	refusals    uint64                            // by all, when it was swept
@@ -43,9 +44,9 @@ type clientMap struct {
 	values      []bpf.AcceptClient
 }
 
-func newClientMap(m, sketches *ebpf.Map) *clientMap {
+func newClientMap(k *kernel) *clientMap {
 	return &clientMap{
-		m: m, sketches: sketches,
+		m: k.mapOf("clients"), sketches: k.mapOf("sketches"), shares: k.mapOf("client_shares"),
 		now:  make(map[uint64]*sample.RefusedClients),
 		done: make(map[uint64]*sample.RefusedClients),
 	}
@@ -100,23 +101,34 @@ func (c *clientMap) count(fresh map[uint64]*sample.RefusedClients, listeners map
 		c.values = make([]bpf.AcceptClient, 4096)
 	}
 	var gone []bpf.AcceptClientKey
+	held := make(map[uint64]uint64)
 	now := monoNS()
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := c.m.BatchLookup(&cursor, c.keys, c.values, nil)
 		for i := range n {
 			k, v := &c.keys[i], &c.values[i]
+			idle := time.Duration(less(now, v.LastNs))
 			if listeners[k.Ino] == nil {
-				gone = append(gone, *k)
+				if idle > sweepEvery { // else it may be too new to be known
+					gone = append(gone, *k)
+				}
 				continue
 			}
 			addClient(fresh, k, v)
-			if less(now, v.LastNs) > uint64(clientGone) {
+			if idle > clientGone {
 				addClient(c.done, k, v)
 				gone = append(gone, *k)
+				continue
 			}
+			held[k.Ino]++
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			for inode, n := range held {
+				if err := c.shares.Put(inode, n); err != nil {
+					return gone, fmt.Errorf("write the shares of refused clients: %w", err)
+				}
+			}
 			return gone, nil
 		}
 		if err != nil {

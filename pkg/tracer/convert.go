@@ -24,6 +24,7 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 		Port:               raw.Port,
 		V6Only:             raw.V6only != 0,
 		NetNS:              raw.Netns,
+		NetNSCookie:        raw.NetnsCookie,
 		ReusePort:          raw.Reuseport != 0,
 		Closed:             ls.closed,
 		AcceptQueueLen:     raw.AcceptQueueLen,

@@ -6,8 +6,6 @@ package tracer
 
 import (
 	"bytes"
-	"cmp"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -23,10 +21,15 @@ const (
 	// reason; devicesGap the least time between two look-ups with a reason.
 	devicesEvery = 10 * time.Second
 	devicesGap   = 500 * time.Millisecond
-	// namespacesKept and devicesKept bound what is looked at: the namespaces,
-	// and the devices of each.
+	// lookFor is how long a tick may look them up; the next ones go on.
+	lookFor = 20 * time.Millisecond
+	// These bound what is looked at: the namespaces, of each the devices and
+	// among how many, of each the queues and the interrupts.
 	namespacesKept = 64
 	devicesKept    = 256
+	devicesListed  = 4096
+	queuesKept     = 128
+	irqsKept       = 2 * queuesKept
 )
 
 // deviceReader knows the network devices of the namespaces that matter: our
@@ -36,10 +39,11 @@ type deviceReader struct {
 	listeners func() []uint32 // the listeners' namespaces
 	busy      bool
 	own       uint32 // 0 where it cannot be known
-	at        time.Time
-	wanted    bool // there is a reason to look again
+	wanted    bool   // there is a reason to look again
 	dropped   map[deviceKey]bool
-	spaces    []deviceSpace
+	spaces    []deviceSpace // as the last look-up found them
+	at        time.Time     // when that ended
+	look      *lookup       // nil: none is under way
 }
 
 type deviceKey struct{ netns, ifindex uint32 }
@@ -67,9 +71,13 @@ func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy bool) [
 		r.dropped[key] = true
 	}
 	age := time.Since(r.at)
-	if (r.wanted && age >= devicesGap) || age >= devicesEvery {
-		r.refresh(cpus, drops)
+	if r.look == nil && (r.wanted && age >= devicesGap || age >= devicesEvery) {
+		r.begin(drops)
 	}
+	if r.look != nil {
+		r.goOn(cpus, time.Now().Add(lookFor))
+	}
+	r.forgetMoved()
 	var out []sample.NetDevice
 	for i := range r.spaces {
 		s := &r.spaces[i]
@@ -85,78 +93,20 @@ func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy bool) [
 	return out
 }
 
-// refresh looks everything up again.
-func (r *deviceReader) refresh(cpus []int, drops []sample.BacklogDrop) {
-	r.spaces = nil
-	lines := readInterrupts()
-	for netns, proc := range findNamespaces(r.namespaces(drops), r.own) {
-		s := deviceSpace{netns: netns, proc: proc}
-		for _, d := range devicesIn(proc, netns == r.own) {
-			d.NetNS = netns
-			if !d.relevant() && !r.dropped[deviceKey{netns, d.IfIndex}] {
-				continue
-			}
-			if len(s.devices) == devicesKept {
-				break
-			}
-			d.IRQs = irqsOf(&d, lines, cpus)
-			s.devices = append(s.devices, d.NetDevice)
-		}
-		r.spaces = append(r.spaces, s)
-	}
-	slices.SortFunc(r.spaces, func(a, b deviceSpace) int { return cmp.Compare(a.netns, b.netns) })
-	r.at = time.Now()
-	r.wanted = false
+// forgetMoved leaves out the namespaces whose process is in another one by now, or
+// is another process: what it shows is of other devices.
+func (r *deviceReader) forgetMoved() {
+	r.spaces = slices.DeleteFunc(r.spaces, func(s deviceSpace) bool {
+		moved := !s.inside()
+		r.wanted = r.wanted || moved
+		return moved
+	})
 }
 
-// namespaces lists those that matter, the ones with drops first.
-func (r *deviceReader) namespaces(drops []sample.BacklogDrop) []uint32 {
-	var want []uint32
-	add := func(netns uint32) {
-		if netns != 0 && !slices.Contains(want, netns) && len(want) < namespacesKept {
-			want = append(want, netns)
-		}
-	}
-	add(r.own)
-	for i := range drops {
-		add(drops[i].NetNS)
-	}
-	for _, netns := range r.listeners() {
-		add(netns)
-	}
-	if r.busy {
-		for _, netns := range slices.Sorted(maps.Keys(netnsPids())) {
-			add(netns)
-		}
-	}
-	return want
-}
-
-// findNamespaces finds for each namespace the /proc directory of a process that
-// lives in it; none where there is no such process.
-func findNamespaces(want []uint32, own uint32) map[uint32]string {
-	found := make(map[uint32]string)
-	if slices.Contains(want, own) {
-		found[own] = "/proc/self"
-	}
-	if len(found) == len(want) {
-		return found
-	}
-	dirs, _ := os.ReadDir("/proc")
-	for _, d := range dirs {
-		if _, err := strconv.ParseUint(d.Name(), 10, 32); err != nil {
-			continue
-		}
-		proc := "/proc/" + d.Name()
-		netns, ok := namespaceOf(proc)
-		if ok && found[netns] == "" && slices.Contains(want, netns) {
-			found[netns] = proc
-		}
-		if len(found) == len(want) {
-			break
-		}
-	}
-	return found
+// inside reports whether the process still lives in the namespace.
+func (s *deviceSpace) inside() bool {
+	netns, ok := namespaceOf(s.proc)
+	return ok && netns == s.netns
 }
 
 // namespaceOf is the inode number of a process's network namespace.

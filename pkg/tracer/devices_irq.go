@@ -98,7 +98,9 @@ func irqsOf(d *device, in interrupts, cpus []int) []sample.IRQ {
 			}
 			irq.PerCPU = append(irq.PerCPU, n)
 		}
-		out = append(out, irq)
+		if out = append(out, irq); len(out) == irqsKept {
+			break
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ package tracer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,53 +32,69 @@ func (d *device) relevant() bool {
 	return d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_LOOPBACK == 0
 }
 
-// devicesIn returns the devices of the namespace that the process lives in. Of
-// those for which no sysfs can be had it knows the names.
-func devicesIn(proc string, own bool) []device {
+// openSysfs returns where to see the devices of the namespace that the process
+// lives in, "" where no sysfs can be had, and what to call when done.
+func openSysfs(proc string, own bool) (sys string, done func()) {
 	ns := proc + "/ns/net"
 	if own {
 		ns = ""
 	}
 	if fd, err := sysfsOf(ns); err == nil {
-		defer unix.Close(fd)
-		return readDevices(fmt.Sprintf("/proc/self/fd/%d", fd))
+		return fmt.Sprintf("/proc/self/fd/%d", fd), func() { unix.Close(fd) }
 	}
 	if own {
-		return readDevices("/sys")
+		sys = "/sys"
 	}
-	var devices []device
-	b, _ := os.ReadFile(proc + "/net/dev")
-	for name := range parseNetDev(b) {
-		if name != "lo" {
-			devices = append(devices, device{NetDevice: sample.NetDevice{Name: name}, flags: unix.IFF_UP})
-		}
-	}
-	slices.SortFunc(devices, func(a, b device) int { return cmp.Compare(a.Name, b.Name) })
-	return devices
+	return sys, func() {}
 }
 
-// readDevices reads what is mounted at sys.
-func readDevices(sys string) []device {
+// namedDevices are those of a namespace for which no sysfs can be had.
+func namedDevices(proc string, netns uint32) []sample.NetDevice {
+	var out []sample.NetDevice
+	b, _ := os.ReadFile(proc + "/net/dev")
+	counts := parseNetDev(b)
+	delete(counts, "lo")
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, sample.NetDevice{NetNS: netns, Name: name})
+	}
+	return out[:min(len(out), devicesKept)]
+}
+
+// listDevices lists what is mounted at sys, the oldest first: real devices are
+// older than most virtual ones.
+func listDevices(sys string) []device {
+	dir, err := os.Open(filepath.Join(sys, "class/net"))
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
 	var devices []device
-	entries, _ := os.ReadDir(filepath.Join(sys, "class/net"))
-	for _, e := range entries {
-		dir := filepath.Join(sys, "class/net", e.Name())
-		ifindex, err := strconv.ParseUint(readTrimmed(dir+"/ifindex"), 10, 32)
+	names, _ := dir.Readdirnames(devicesListed)
+	for _, name := range names {
+		ifindex, err := strconv.ParseUint(readTrimmed(dir.Name()+"/"+name+"/ifindex"), 10, 32)
 		if err != nil {
 			continue // bonding_masters is a file; or it was just removed
 		}
-		d := device{NetDevice: sample.NetDevice{IfIndex: uint32(ifindex), Name: e.Name()}}
-		d.flags, _ = strconv.ParseUint(readTrimmed(dir+"/flags"), 0, 32)
-		d.Driver = linkName(dir + "/device/driver")
-		d.bus = linkName(dir + "/device")
-		d.msi = numbersIn(dir+"/device/msi_irqs", "")
-		for _, n := range numbersIn(dir+"/queues", "rx-") {
-			d.Queues = append(d.Queues, readQueue(fmt.Sprintf("%s/queues/rx-%d", dir, n)))
-		}
-		devices = append(devices, d)
+		devices = append(devices, device{NetDevice: sample.NetDevice{IfIndex: uint32(ifindex), Name: name}})
 	}
 	slices.SortFunc(devices, func(a, b device) int { return cmp.Compare(a.IfIndex, b.IfIndex) })
 	return devices
+}
+
+func (d *device) readFlags(sys string) {
+	d.flags, _ = strconv.ParseUint(readTrimmed(filepath.Join(sys, "class/net", d.Name, "flags")), 0, 32)
+}
+
+// read reads the rest.
+func (d *device) read(sys string) {
+	dir := filepath.Join(sys, "class/net", d.Name)
+	d.Driver = linkName(dir + "/device/driver")
+	d.bus = linkName(dir + "/device")
+	d.msi = numbersIn(dir+"/device/msi_irqs", "")
+	queues := numbersIn(dir+"/queues", "rx-")
+	for _, n := range queues[:min(len(queues), queuesKept)] {
+		d.Queues = append(d.Queues, readQueue(fmt.Sprintf("%s/queues/rx-%d", dir, n)))
+	}
 }
 
 // readQueue reads the settings of receive packet steering, which kernels without

@@ -5,11 +5,13 @@
 package tracer
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -149,18 +151,22 @@ func FuzzParseInterrupts(f *testing.F) {
 	})
 }
 
-// TestReadDevices reads a tree such as sysfs shows it.
+// putFile writes a file of a tree such as sysfs shows it.
+func putFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestReadDevices(t *testing.T) {
 	sys := t.TempDir()
 	put := func(path, text string) {
 		t.Helper()
-		path = filepath.Join(sys, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		putFile(t, filepath.Join(sys, path), text)
 	}
 	link := func(target, path string) {
 		t.Helper()
@@ -190,14 +196,63 @@ func TestReadDevices(t *testing.T) {
 			flags:     0x1003, bus: "0000:00:03.0", msi: []int{38, 101},
 		},
 	}
-	got := readDevices(sys)
+	got := listDevices(sys)
+	for i := range got {
+		got[i].readFlags(sys)
+		got[i].read(sys)
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if len(got) == 2 && (got[0].relevant() || !got[1].relevant()) {
 		t.Error("lo is relevant, or eth0 is not")
 	}
-	if got := readDevices(t.TempDir()); got != nil {
+	if got := listDevices(t.TempDir()); got != nil {
 		t.Errorf("of nothing: %+v", got)
+	}
+}
+
+// TestLookupSpreads: without time a tick looks at one device, the next ones go
+// on, and there is an end to it where there are too many.
+func TestLookupSpreads(t *testing.T) {
+	sys := t.TempDir()
+	for i := range devicesKept + 50 {
+		dir := fmt.Sprintf("%s/class/net/veth%d", sys, i)
+		putFile(t, dir+"/ifindex", fmt.Sprint(i+1))
+		putFile(t, dir+"/flags", "0x1003\n")
+	}
+	for i := range queuesKept + 50 {
+		putFile(t, fmt.Sprintf("%s/class/net/veth0/queues/rx-%d/rps_cpus", sys, i), "1\n")
+	}
+	r, s := &deviceReader{look: &lookup{}}, &spaceLookup{}
+	calls := 1
+	for !r.lookAt(sys, s, nil, time.Time{}) {
+		if calls++; len(s.devices) != calls-1 {
+			t.Fatalf("%d devices after %d calls", len(s.devices), calls-1)
+		}
+	}
+	last := s.devices[len(s.devices)-1]
+	if len(s.devices) != devicesKept || last.IfIndex != devicesKept || len(s.devices[0].Queues) != queuesKept {
+		t.Errorf("%d devices up to number %d, %d queues of the first; want %[4]d, %[4]d, %d", len(s.devices), last.IfIndex, len(s.devices[0].Queues), devicesKept, queuesKept)
+	}
+}
+
+// TestMovedProcess: a process that is in another namespace by now shows nothing
+// of the one that it was found for.
+func TestMovedProcess(t *testing.T) {
+	r := newDeviceReader(func() []uint32 { return nil })
+	first := r.read(nil, nil, false)
+	for r.look != nil {
+		first = r.read(nil, nil, false)
+	}
+	elsewhere := deviceSpace{netns: r.own + 1, proc: "/proc/self", devices: []sample.NetDevice{{NetNS: r.own + 1, Name: "lo"}}}
+	r.spaces = append(r.spaces, elsewhere)
+	r.at = time.Now() // no look-up now
+	if got := r.read(nil, nil, false); len(got) != len(first) || !r.wanted {
+		t.Errorf("%+v, wanted %v: want %+v, and a look-up", got, r.wanted, first)
+	}
+	r.at = time.Now().Add(-devicesGap)
+	if r.read(nil, nil, false); r.wanted {
+		t.Error("it was looked up, and still is wanted")
 	}
 }

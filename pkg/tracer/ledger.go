@@ -5,6 +5,8 @@
 package tracer
 
 import (
+	"math"
+
 	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
@@ -14,15 +16,20 @@ type entry struct {
 	booked          sample.Refusals // what it stands for: seen, or found missing
 	seen            sample.Refusals // of them, those seen one by one
 	cookies, failed uint64          // SYN cookies, booked
-	seenCookies     uint64
-	seenFailed      uint64
 	approximate     bool
+	last            counted // what the programs' element had at the last call of take
 
 	drops       uint32 // sk_drops when it was looked at last
 	unexplained uint64 // by how much it grew beyond what was booked
 	growth      uint64 // by how much it grew since the last tick
 	acceptFull  recent // its accept queue was full
 	synFull     recent // its SYN queue was
+}
+
+// counted is what the programs count at a listener's element.
+type counted struct {
+	refused         sample.Refusals
+	cookies, failed uint64
 }
 
 // recent is for how many more ticks something counts as having just happened:
@@ -39,25 +46,25 @@ func (e *entry) age() {
 	e.synFull -= min(e.synFull, 1)
 }
 
-// take books what the programs saw since the last call, and returns how much.
+// take books what the programs saw since the last call.
 func (e *entry) take(raw *bpf.AcceptListener, sum *sums) {
-	now := sample.Refusals{
+	now := counted{cookies: raw.CookiesSent, failed: raw.CookiesFailed, refused: sample.Refusals{
 		AcceptQueueSYN:    raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_SYN],
 		AcceptQueueACK:    raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_ACK],
 		AcceptQueueCookie: raw.Refused[bpf.AcceptPlacePLACE_ACCEPT_QUEUE_COOKIE],
 		SynQueue:          raw.Refused[bpf.AcceptPlacePLACE_SYN_QUEUE],
-	}
+	}}
 	d := sample.Refusals{
-		AcceptQueueSYN:    less(now.AcceptQueueSYN, e.seen.AcceptQueueSYN),
-		AcceptQueueACK:    less(now.AcceptQueueACK, e.seen.AcceptQueueACK),
-		AcceptQueueCookie: less(now.AcceptQueueCookie, e.seen.AcceptQueueCookie),
-		SynQueue:          less(now.SynQueue, e.seen.SynQueue),
+		AcceptQueueSYN:    less(now.refused.AcceptQueueSYN, e.last.refused.AcceptQueueSYN),
+		AcceptQueueACK:    less(now.refused.AcceptQueueACK, e.last.refused.AcceptQueueACK),
+		AcceptQueueCookie: less(now.refused.AcceptQueueCookie, e.last.refused.AcceptQueueCookie),
+		SynQueue:          less(now.refused.SynQueue, e.last.refused.SynQueue),
 	}
-	e.seen = now
-	addRefusals(&e.booked, &d)
-	addRefusals(&sum.booked, &d)
-	cookies, failed := less(raw.CookiesSent, e.seenCookies), less(raw.CookiesFailed, e.seenFailed)
-	e.seenCookies, e.seenFailed = raw.CookiesSent, raw.CookiesFailed
+	cookies, failed := less(now.cookies, e.last.cookies), less(now.failed, e.last.failed)
+	e.last = now
+	for _, r := range []*sample.Refusals{&e.seen, &e.booked, &sum.booked} {
+		addRefusals(r, &d)
+	}
 	e.cookies += cookies
 	e.failed += failed
 	sum.cookies += cookies
@@ -131,6 +138,10 @@ func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
 	})
 }
 
+// fullWeight is that of a queue that was full, beside 100 for each drop that
+// speaks for it.
+const fullWeight = 1
+
 // The weights say how likely a listener is to be the one; none of them compares
 // with those of another kind.
 
@@ -138,10 +149,15 @@ func (e *entry) acceptWeight() uint64 {
 	if e.acceptFull == 0 {
 		return 0
 	}
-	return e.unexplained
+	return fullWeight + 100*e.unexplained
 }
 
-func (e *entry) synWeight() uint64 { return e.unexplained }
+func (e *entry) synWeight() uint64 {
+	if e.synFull == 0 {
+		return 100 * e.unexplained
+	}
+	return fullWeight + 100*e.unexplained
+}
 
 func (e *entry) cookieWeight() uint64 {
 	if e.synFull > 0 {
@@ -184,7 +200,7 @@ func distribute(n uint64, entries []*entry, weight func(*entry) uint64, book fun
 	}
 	left := n
 	for i, e := range candidates {
-		share := min(left, uint64(float64(n)*float64(weights[i])/float64(sum)))
+		share := min(left, uint64(math.Round(float64(n)*float64(weights[i])/float64(sum))))
 		if i == len(candidates)-1 {
 			share = left
 		}

@@ -6,11 +6,11 @@ package tracer
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"slices"
 	"time"
 
+	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -18,12 +18,6 @@ const (
 	// armedFor is how long refused SYNs are looked at one by one after the last
 	// sign of trouble: longer than a client takes to try again twice.
 	armedFor = 10 * time.Second
-	// quietRead is how many namespaces without any sign of trouble are read in
-	// a tick; the others take turns.
-	quietRead = 16
-	// netnsKept is how many namespaces are known at most, those without
-	// listeners included.
-	netnsKept = 1024
 )
 
 // listenReader keeps the refusal ledger: what the programs saw at each
@@ -40,36 +34,12 @@ type listenReader struct {
 	sampledPeak bool // the accept queue's high-water mark is not kept by a hook
 	sampledSyn  bool // nor is that of the SYN queue
 
-	born    map[uint32]*sample.TCPExt // namespaces that were there at attach; what was counted by then, if known
+	born    map[uint32]*sample.TCPExt // namespaces that were there before attach; what was counted by then, if known
 	netns   map[netnsKey]*netnsState
 	crowded bool // namespaces were forgotten, and may come back
 	turn    int
 	looked  time.Time
-}
-
-// netnsKey tells network namespaces apart: an inode number is given to another
-// one once its owner is gone, and the cookie is 0 before Linux 5.12.
-type netnsKey struct {
-	inode  uint32
-	cookie uint64
-}
-
-func (ls *listenerState) netns() netnsKey {
-	return netnsKey{ls.raw.Netns, ls.raw.NetnsCookie}
-}
-
-// netnsState is one network namespace that has TCP listeners.
-type netnsState struct {
-	netnsKey
-	sums     sums
-	base     *sample.TCPExt // at attach
-	total    *sample.TCPExt // since then; nil: could not be read
-	settings sample.NetNS
-	proc     string // "/proc/N" of a process in it
-	fresh    bool   // total was read in this tick
-	trouble  bool
-	live     bool // it has a listener that is open
-	used     bool // it has one that is still known
+	unread  uint64 // times that the clients could not be read
 }
 
 // queueState is what the reader keeps of one TCP listener's queues.
@@ -78,13 +48,16 @@ type queueState struct {
 	acceptPeak, synPeak uint32 // since the last tick
 	fullNS              uint64 // how long the accept queue was seen full, where no hook tells
 	wasFull             bool
-	lastFullNS          uint64 // how long it had been full when the listener was closed
+	known               bool   // it was looked at
+	bankedFullNS        uint64 // of elements that are no more, and when the listener was closed
+	bankedUnsent        uint64
 	synNow              uint32
-	told                uint64 // refusals that events told of
-	ahead               uint64 // of them, those that no event of the kernel's told of yet
+	told                uint64          // refusals that events told of
+	ahead               uint64          // of them, those that no event of the kernel's told of yet
+	toldSeen            sample.Refusals // what was seen when the last events were sent
 }
 
-func newListenReader(k *kernel) *listenReader {
+func newListenReader(k *kernel, born map[uint32]*sample.TCPExt) *listenReader {
 	v := k.chosen[SignalListen]
 	wake, accept := k.chosen[SignalWake], k.chosen[SignalAccept]
 	l := &listenReader{
@@ -93,15 +66,9 @@ func newListenReader(k *kernel) *listenReader {
 		sampledPeak: wake == nil || accept == nil || k.hasFlag(SignalWake, flagByState),
 		sampledSyn:  v.name != "fexit",
 		bounds:      newBoundMap(k.mapOf("bounds")),
-		clients:     newClientMap(k.mapOf("clients"), k.mapOf("sketches")),
-		born:        make(map[uint32]*sample.TCPExt),
+		clients:     newClientMap(k),
+		born:        born,
 		netns:       make(map[netnsKey]*netnsState),
-	}
-	for ns, pid := range netnsPids() {
-		l.born[ns] = nil
-		if pid != 0 {
-			l.born[ns], _ = readTCPExt(fmt.Sprintf("/proc/%d", pid)) // else it is read when it has a listener
-		}
 	}
 	for i := range v.hooks {
 		if v.hooks[i].demand {
@@ -131,13 +98,12 @@ func (l *listenReader) look(ls *listenerState) {
 		ns.settings = sample.NetNS{Inode: raw.Netns, Somaxconn: raw.Somaxconn, MaxSynBacklog: raw.MaxSynBacklog,
 			Syncookies: raw.Syncookies, AbortOnOverflow: raw.AbortOnOverflow}
 	}
-	if ls.old && !l.seeded() {
+	if ls.old && !q.known {
 		q.drops = raw.Drops
 	}
-	drops := q.drops
+	q.known = true
 	q.take(raw, &ns.sums)
-	q.acceptPeak = max(q.acceptPeak, raw.AcceptQueuePeak)
-	q.synPeak = max(q.synPeak, raw.SynQueuePeak)
+	q.notePeaks(ls, raw)
 	q.synNow = raw.SynQueueLen
 	now := time.Now()
 	full := raw.Live != 0 && raw.AcceptQueueLen > raw.AcceptQueueMax
@@ -146,32 +112,43 @@ func (l *listenReader) look(ls *listenerState) {
 	}
 	q.wasFull = full
 	if raw.Live == 0 && !ls.closed && raw.AcceptFullSince != 0 {
-		q.lastFullNS += less(monoNS(), raw.AcceptFullSince)
+		q.bankedFullNS += less(monoNS(), raw.AcceptFullSince)
 	}
+	if raw.Live != 0 && (isFilling(raw.AcceptQueuePeak, raw.AcceptQueueMax) || isFilling(raw.SynQueuePeak, synMax(ls))) {
+		l.trouble(ns)
+	}
+}
+
+// trouble makes the next readings look closer.
+func (l *listenReader) trouble(ns *netnsState) {
+	ns.trouble = true
+	l.until = time.Now().Add(armedFor)
+}
+
+// isFilling reports whether a queue is more than half full; one of a few only
+// when it is full, since it is half full all the time.
+func isFilling(peak, limit uint32) bool {
+	return peak > limit || peak >= 4 && 2*peak > limit
+}
+
+// notePeaks takes in the marks of a dump, which has reset them.
+func (q *queueState) notePeaks(ls *listenerState, raw *bpf.AcceptListener) {
+	q.acceptPeak = max(q.acceptPeak, raw.AcceptQueuePeak)
+	q.synPeak = max(q.synPeak, raw.SynQueuePeak)
 	if raw.AcceptQueuePeak > raw.AcceptQueueMax {
 		q.acceptFull = thisTick
 	}
 	if raw.SynQueuePeak > synMax(ls) {
 		q.synFull = thisTick
 	}
-	if raw.Live != 0 && (raw.Drops != drops || 2*raw.AcceptQueuePeak > raw.AcceptQueueMax+1 || 2*raw.SynQueuePeak > synMax(ls)+1) {
-		ns.trouble = true
-		l.until = now.Add(armedFor)
-	}
 }
 
-// reused reports whether the number of ns was another namespace's before.
-func (l *listenReader) reused(ns *netnsState) bool {
-	for key := range l.netns {
-		if key.inode == ns.inode && key.cookie < ns.cookie {
-			return true
-		}
-	}
-	return false
+// reopen is for a socket that listens again: its element began at 0.
+func (q *queueState) reopen(before *bpf.AcceptListener) {
+	q.last = counted{}
+	q.bankedFullNS += before.AcceptFullNs
+	q.bankedUnsent += before.RefusalsUnsent
 }
-
-// seeded reports whether the listeners that were there at attach are known.
-func (l *listenReader) seeded() bool { return !l.looked.IsZero() }
 
 // synMax is the SYN queue's limit (net/ipv4/tcp_input.c: tcp_conn_request()):
 // the listen backlog, and where no cookies are sent three quarters of
@@ -222,81 +199,22 @@ func (l *listenReader) forgetLooks() {
 	}
 }
 
-// readTotals reads what the kernel counted for each namespace.
-func (l *listenReader) readTotals(r *acceptReader) {
-	i, n := 0, len(l.netns)
-	for _, ns := range l.netns {
-		ns.fresh = false
-		due := ns.trouble || n <= quietRead || (i+n-l.turn%n)%n < quietRead
-		i++
-		if !ns.live || !due && ns.total != nil {
-			continue
-		}
-		ns.read(r)
-	}
-	l.turn += quietRead
-}
-
-// read leaves the counters of before where no process is left to read through.
-func (ns *netnsState) read(r *acceptReader) {
-	if !ns.findProc(r) {
-		return
-	}
-	now, err := readTCPExt(ns.proc)
-	if err != nil {
-		ns.proc = ""
-		return
-	}
-	if ns.base == nil {
-		// What was seen since attach, until now, is in these numbers.
-		ns.base = now
-		ns.base.ListenOverflows = less(now.ListenOverflows, ns.sums.booked.AcceptQueue())
-		ns.base.ListenDrops = less(now.ListenDrops, ns.sums.booked.Total())
-		ns.base.SyncookiesSent = less(now.SyncookiesSent, ns.sums.cookies)
-		ns.base.SyncookiesFailed = less(now.SyncookiesFailed, ns.sums.failed)
-	}
-	total := tcpExtSince(now, ns.base)
-	ns.total, ns.fresh, ns.trouble = &total, true, false
-}
-
-// findProc finds a process in the namespace: the reader itself, else one that
-// holds a listener there, else any.
-func (ns *netnsState) findProc(r *acceptReader) bool {
-	if ns.proc != "" {
-		if in, ok := namespaceOf(ns.proc); ok && in == ns.inode {
-			return true
-		}
-	}
-	try := func(proc string) bool {
-		in, ok := namespaceOf(proc)
-		if ok = ok && in == ns.inode; ok {
-			ns.proc = proc
-		}
-		return ok
-	}
-	ns.proc = ""
-	if try("/proc/self") {
-		return true
-	}
-	for _, ls := range r.byInode {
-		if ls.netns() != ns.netnsKey {
-			continue
-		}
-		for pid := range r.holders.of[ls.raw.Ino] {
-			if try(fmt.Sprintf("/proc/%d", pid)) {
-				return true
-			}
-		}
-	}
-	if pid := r.holders.netns()[ns.inode]; pid != 0 {
-		return try(fmt.Sprintf("/proc/%d", pid))
-	}
-	return false
-}
-
-// settle closes the books of a tick: each namespace's sums then equal what the
-// kernel had counted when the tick began.
+// settle closes the books of a tick: what the kernel had counted when the tick
+// began is then booked, and what the programs have seen since.
 func (l *listenReader) settle(r *acceptReader) error {
+	late := false
+	for _, ns := range l.netns {
+		if ns.live && !ns.fresh && ns.total == nil {
+			l.read(ns, r) // it is new
+			late = late || ns.fresh
+		}
+	}
+	if late {
+		// What was seen before that must be booked first, or it would look unseen.
+		if _, err := r.readListeners(); err != nil {
+			return err
+		}
+	}
 	entries := make(map[netnsKey][]*entry)
 	for _, ns := range l.netns {
 		ns.live = false
@@ -310,9 +228,6 @@ func (l *listenReader) settle(r *acceptReader) error {
 		l.netns[key].live = l.netns[key].live || !ls.closed
 	}
 	for key, ns := range l.netns {
-		if ns.total == nil && ns.live {
-			ns.read(r) // it is new
-		}
 		if ns.fresh {
 			ns.sums.settle(ns.total, entries[key], l.blind)
 			for _, e := range entries[key] {
@@ -322,7 +237,10 @@ func (l *listenReader) settle(r *acceptReader) error {
 		ns.used = len(entries[key]) > 0
 	}
 	l.arm(r)
-	return l.clients.sweep(r.byInode)
+	if l.clients.sweep(r.byInode) != nil {
+		l.unread++ // the clients stay as they were
+	}
+	return nil
 }
 
 // queuesOf is the listener's part of a Sample; it begins a new tick.
@@ -332,19 +250,19 @@ func (l *listenReader) queuesOf(ls *listenerState) *sample.Queues {
 		SynQueueLen: q.synNow, SynQueueMax: synMax(ls),
 		AcceptQueuePeak: q.acceptPeak, PeakSampled: l.sampledPeak,
 		SynQueuePeak: q.synPeak, SynPeakSampled: l.sampledSyn,
-		AcceptFullNS:        raw.AcceptFullNs + q.lastFullNS,
+		AcceptFullNS:        raw.AcceptFullNs + q.bankedFullNS,
 		Refusals:            q.booked,
 		SyncookiesSentTotal: q.cookies, SyncookiesFailedTotal: q.failed,
 		Approximate:  q.approximate,
 		SeenTotal:    q.seen.Total(),
 		Clients:      l.clients.of(raw.Ino),
-		EventsUnsent: raw.RefusalsUnsent,
+		EventsUnsent: raw.RefusalsUnsent + q.bankedUnsent,
 		Backlog:      raw.Backlog,
 	}
 	switch {
 	case l.sampledPeak:
 		out.AcceptFullNS = q.fullNS
-	case raw.AcceptFullSince != 0 && !ls.closed:
+	case raw.AcceptFullSince != 0 && !ls.closed && raw.AcceptQueueLen > raw.AcceptQueueMax:
 		out.AcceptFullNS += less(monoNS(), raw.AcceptFullSince)
 	}
 	if ls.closed {
@@ -378,18 +296,29 @@ func (l *listenReader) tell(r *acceptReader, events []sample.Event) []sample.Eve
 		q.told += rest
 		q.ahead += rest
 		events = append(events, sample.Event{
-			MonoNS: monoNS(), Kind: sample.EventRefusal, Inode: ls.raw.Ino, Refused: rest, Place: mostRefused(&q.seen),
+			MonoNS: monoNS(), Kind: sample.EventRefusal, Inode: ls.raw.Ino, Refused: rest, Place: mostRefused(&q.seen, &q.toldSeen),
 			AcceptQueueLen: ls.raw.AcceptQueueLen, SynQueueLen: q.synNow,
 		})
+	}
+	for _, ls := range r.byInode {
+		ls.queues.toldSeen = ls.queues.seen
 	}
 	return events
 }
 
-func mostRefused(r *sample.Refusals) string {
-	place, most := sample.PlaceAcceptQueueSYN, r.AcceptQueueSYN
-	for name, n := range map[string]uint64{sample.PlaceAcceptQueueACK: r.AcceptQueueACK, sample.PlaceAcceptQueueCookie: r.AcceptQueueCookie, sample.PlaceSynQueue: r.SynQueue} {
-		if n > most {
-			place, most = name, n
+// mostRefused is the place at which most was refused since before.
+func mostRefused(now, before *sample.Refusals) string {
+	place, most := sample.PlaceAcceptQueueSYN, less(now.AcceptQueueSYN, before.AcceptQueueSYN)
+	for _, p := range []struct {
+		name string
+		n    uint64
+	}{
+		{sample.PlaceAcceptQueueACK, less(now.AcceptQueueACK, before.AcceptQueueACK)},
+		{sample.PlaceAcceptQueueCookie, less(now.AcceptQueueCookie, before.AcceptQueueCookie)},
+		{sample.PlaceSynQueue, less(now.SynQueue, before.SynQueue)},
+	} {
+		if p.n > most {
+			place, most = p.name, p.n
 		}
 	}
 	return place
@@ -410,24 +339,12 @@ func (l *listenReader) sample(r *acceptReader) *sample.Listen {
 			continue
 		}
 		s := ns.settings
-		s.Inode, s.TCPExt, s.Unattributed = key.inode, ns.total, ns.sums.unattributed
+		s.Inode, s.Cookie, s.TCPExt, s.Unattributed = key.inode, key.cookie, ns.total, ns.sums.unattributed
 		out.NetNS = append(out.NetNS, s)
 	}
 	l.forget()
-	slices.SortFunc(out.NetNS, func(a, b sample.NetNS) int { return cmp.Compare(a.Inode, b.Inode) })
+	slices.SortFunc(out.NetNS, func(a, b sample.NetNS) int {
+		return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Cookie, b.Cookie))
+	})
 	return out
-}
-
-// forget drops namespaces that have no listener any more, when there are many:
-// one that comes back must not be counted twice.
-func (l *listenReader) forget() {
-	if len(l.netns) <= netnsKept {
-		return
-	}
-	l.crowded = true
-	for key, ns := range l.netns {
-		if !ns.used {
-			delete(l.netns, key)
-		}
-	}
 }

@@ -5,9 +5,9 @@
 package tracer
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -27,6 +27,7 @@ type netrxReader struct {
 	irqTime   bool           // the kernel was built to account softirq time precisely
 	ran       map[int]uint64 // NET_RX time by core at the last tick
 	at        uint64         // when that was
+	unread    uint64         // how often a map or the ring could not be read
 }
 
 // newNetRXReader counts packets from softnet on, which was read before anything
@@ -49,8 +50,8 @@ func newNetRXReader(k *kernel, softnet []softnetRow, listeners func() []uint32) 
 func (r *netrxReader) Close() { r.drops.Close() }
 
 // fill completes s, which has its CPUs' times, and returns the events since the
-// last call.
-func (r *netrxReader) fill(s *sample.Sample) ([]sample.Event, error) {
+// last call. What cannot be read is absent from s, and counted.
+func (r *netrxReader) fill(s *sample.Sample) []sample.Event {
 	if s.CPUs == nil {
 		for _, row := range readSoftnet(nil) {
 			s.CPUs = append(s.CPUs, sample.CPU{CPU: row.cpu})
@@ -67,16 +68,25 @@ func (r *netrxReader) fill(s *sample.Sample) ([]sample.Event, error) {
 		Budget:      readSetting("netdev_budget"),
 		BudgetUsecs: readSetting("netdev_budget_usecs"),
 	}
-	s.NetRX = n
 	var err error
-	if n.Drops, n.DropsUnattributed, err = r.drops.read(r.dropped); err != nil {
-		return nil, err
+	if n.Drops, n.DropsUnattributed, err = r.drops.read(r.dropped, time.Now()); err == nil {
+		s.NetRX = n // without drops it would say that there are none
+	} else {
+		r.dropped() // for the cores
 	}
-	if err := r.fillCPUs(s.CPUs, n); err != nil {
-		return nil, err
-	}
+	r.count(err)
+	r.fillCPUs(s.CPUs, n)
 	n.Devices = r.devices.read(cpus, n.Drops, r.isBusy(s))
-	return r.drops.events()
+	events, err := r.drops.events()
+	r.count(err)
+	return events
+}
+
+// count counts an error: the receive path alone must not end the trace.
+func (r *netrxReader) count(err error) {
+	if err != nil {
+		r.unread++
+	}
 }
 
 // busyShare is how much of its time a core may spend in NET_RX before it is
@@ -92,7 +102,8 @@ func (r *netrxReader) isBusy(s *sample.Sample) bool {
 			continue
 		}
 		ran[c.CPU] = c.SoftIRQ.RunNS
-		busy = busy || r.at != 0 && float64(less(c.SoftIRQ.RunNS, r.ran[c.CPU])) > busyShare*float64(s.MonoNS-r.at)
+		before, ok := r.ran[c.CPU]
+		busy = busy || ok && float64(less(c.SoftIRQ.RunNS, before)) > busyShare*float64(s.MonoNS-r.at)
 	}
 	r.ran, r.at = ran, s.MonoNS
 	return busy
@@ -106,11 +117,12 @@ func (r *netrxReader) dropped() uint64 {
 	return r.softnet.add(readSoftnet(r.cpus))
 }
 
-func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) error {
+func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) {
 	var counts []bpf.NetrxNetRx
 	if r.softirqs != nil {
 		if err := r.softirqs.Lookup(uint32(0), &counts); err != nil {
-			return fmt.Errorf("read NET_RX counters: %w", err)
+			r.count(err)
+			counts = nil // zeros, not nothing
 		}
 	}
 	for i := range cpus {
@@ -130,7 +142,6 @@ func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) error {
 			n.IRQTime = true
 		}
 	}
-	return nil
 }
 
 func softIRQOf(raw *bpf.NetrxNetRx) *sample.NetRXSoftIRQ {

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -29,6 +30,9 @@ const dropEventGap = 100 * time.Millisecond
 type dropReader struct {
 	table        *ebpf.Map
 	ring         *ringbuf.Reader
+	live         map[bpf.NetrxBacklogKey]bool       // keys of table
+	bank         dropTable                          // what keys had when they were taken out of table
+	changes      map[bpf.NetrxBacklogKey]dropChange // of the keys of both
 	unattributed uint64
 }
 
@@ -39,7 +43,7 @@ func newDropReader(k *kernel) (*dropReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open backlog ring: %w", err)
 	}
-	return &dropReader{table: k.mapOf("backlog_drops"), ring: ring}, nil
+	return &dropReader{table: k.mapOf("backlog_drops"), ring: ring, bank: make(dropTable)}, nil
 }
 
 // Close unmaps the ring.
@@ -48,7 +52,7 @@ func (r *dropReader) Close() { r.ring.Close() }
 // read returns the drops by device, and how many more there were of what total
 // counts. The kernel counts a drop before a program sees it, so some are always
 // on the way between the two.
-func (r *dropReader) read(total func() uint64) ([]sample.BacklogDrop, uint64, error) {
+func (r *dropReader) read(total func() uint64, now time.Time) ([]sample.BacklogDrop, uint64, error) {
 	before, err := r.rows()
 	if err != nil {
 		return nil, 0, err
@@ -61,16 +65,24 @@ func (r *dropReader) read(total func() uint64) ([]sample.BacklogDrop, uint64, er
 		}
 	}
 	r.unattributed = settle(before, after, all, r.unattributed)
-	return before.drops(), r.unattributed, nil
+	r.note(before, now)
+	r.forget(before)
+	r.bankIdle(now)
+	drops, replaced := r.drops(before)
+	return drops, r.unattributed + replaced, nil
 }
 
+// rows returns what is in the map and in the bank.
 func (r *dropReader) rows() (dropTable, error) {
-	t := make(dropTable)
+	t := maps.Clone(r.bank)
+	r.live = make(map[bpf.NetrxBacklogKey]bool)
 	var key bpf.NetrxBacklogKey
 	var d bpf.NetrxDeviceDrops
 	it := r.table.Iterate()
 	for it.Next(&key, &d) {
+		d.Dropped += r.bank[key].Dropped
 		t[key] = d
+		r.live[key] = true
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("read backlog drops: %w", err)
@@ -91,21 +103,33 @@ func (t dropTable) keys() []bpf.NetrxBacklogKey {
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, func(a, b bpf.NetrxBacklogKey) int {
-		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Ifindex, b.Ifindex), cmp.Compare(a.Cpu, b.Cpu))
+		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Ifindex, b.Ifindex), cmp.Compare(a.Cpu, b.Cpu), cmp.Compare(a.NetnsCookie, b.NetnsCookie))
 	})
 	return keys
 }
 
-func (t dropTable) drops() []sample.BacklogDrop {
-	var out []sample.BacklogDrop
+// drops makes rows of t, one for each device and core that go by the same
+// numbers: that of the namespace which dropped last. Replaced is what the others
+// have, whose namespaces are gone.
+func (r *dropReader) drops(t dropTable) (out []sample.BacklogDrop, replaced uint64) {
+	var last bpf.NetrxBacklogKey // of out
 	for _, key := range t.keys() {
 		d := t[key]
 		if d.Dropped == 0 {
 			continue // its element was just made
 		}
+		if n := len(out); n > 0 && key.Netns == last.Netns && key.Ifindex == last.Ifindex && key.Cpu == last.Cpu {
+			if r.changes[key].at.Before(r.changes[last].at) {
+				replaced += d.Dropped
+				continue
+			}
+			replaced += out[n-1].Dropped
+			out = out[:n-1]
+		}
 		out = append(out, sample.BacklogDrop{NetNS: key.Netns, IfIndex: key.Ifindex, Device: unix.ByteSliceToString(d.Device[:]), FromCPU: int(key.Cpu), Dropped: d.Dropped})
+		last = key
 	}
-	return out
+	return out, replaced
 }
 
 // settle makes of before, the table as it was read before the kernel's total,
@@ -140,7 +164,7 @@ func (r *dropReader) events() ([]sample.Event, error) {
 			return mergeDropEvents(raws), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read backlog ring: %w", err)
+			return mergeDropEvents(raws), fmt.Errorf("read backlog ring: %w", err)
 		}
 		if raw, ok := decodeDropEvent(rec.RawSample); ok {
 			raws = append(raws, raw)

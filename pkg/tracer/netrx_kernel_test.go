@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -244,9 +245,82 @@ func TestFullDropMap(t *testing.T) {
 	newRoom(t).flood(5000)
 	s, _, rows := whileQuiet(t, tr)
 	checkSums(t, s, base, rows)
-	lost := s.Self.Lost["backlog_map_full"]
+	lost := s.Self.Lost[backlogLossNames[bpf.NetrxBacklogLossLOSS_BACKLOG_MAP_FULL]]
 	if n := s.NetRX.DropsUnattributed; len(s.NetRX.Drops) != 1 || lost == 0 || n != lost {
 		t.Errorf("%+v, %d of no device, %d lost: want one device, and the others lost", s.NetRX.Drops, n, lost)
+	}
+}
+
+// TestIdleDropsBanked: a key that was idle leaves the map, its row stays, and goes
+// on when the device drops again.
+func TestIdleDropsBanked(t *testing.T) {
+	base := readSoftnet(nil)
+	tr := open(t, Options{Interval: time.Hour})
+	r := newRoom(t)
+	r.flood(5000)
+	s, _, _ := whileQuiet(t, tr)
+	d := tr.netrx.drops
+	later := time.Now().Add(bankAfter)
+	if _, _, err := d.read(tr.netrx.dropped, later); err != nil {
+		t.Fatal(err)
+	}
+	if again, _, _ := whileQuiet(t, tr); len(d.live) != 0 || !slices.Equal(again.NetRX.Drops, s.NetRX.Drops) {
+		t.Errorf("%d keys are in the map, rows %+v; want none, and %+v", len(d.live), again.NetRX.Drops, s.NetRX.Drops)
+	}
+	r.flood(5000)
+	s, _, rows := whileQuiet(t, tr)
+	checkSums(t, s, base, rows)
+	if len(s.NetRX.Drops) != 1 || s.NetRX.Drops[0].Dropped != r.refused() || s.NetRX.DropsUnattributed != 0 {
+		t.Errorf("%+v, %d of no device: want %d", s.NetRX.Drops, s.NetRX.DropsUnattributed, r.refused())
+	}
+}
+
+// TestDropsWhileBanked: a map that is full gives a place to each device in turn,
+// and what is taken out of it meanwhile is counted once.
+func TestDropsWhileBanked(t *testing.T) {
+	base := readSoftnet(nil)
+	tr := open(t, Options{Interval: time.Hour, MaxDrops: 1})
+	rooms := []*room{newRoom(t), newRoom(t)}
+	enough, failed := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-enough:
+				close(failed)
+				return
+			case <-time.After(3 * time.Millisecond):
+				_, err = tr.collect(false)
+			}
+		}
+		failed <- err
+	}()
+	for i := range 6 {
+		rooms[i%2].flood(3000)
+		time.Sleep(30 * time.Millisecond)
+	}
+	close(enough)
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	s, _, rows := whileQuiet(t, tr)
+	checkSums(t, s, base, rows)
+	for _, r := range rooms {
+		i := slices.IndexFunc(s.NetRX.Drops, func(d sample.BacklogDrop) bool { return d.NetNS == r.netns })
+		if i < 0 || s.NetRX.Drops[i].Dropped > r.refused() {
+			t.Errorf("%+v: want a row of namespace %d, with %d at most", s.NetRX.Drops, r.netns, r.refused())
+		}
+	}
+}
+
+// TestNetRXUnread: a map that cannot be read costs its part of the Samples, and
+// not the trace.
+func TestNetRXUnread(t *testing.T) {
+	tr := open(t, Options{Interval: time.Hour})
+	tr.netrx.drops.table.Close()
+	s := final(t, tr)
+	if s.NetRX != nil || s.Self.Lost["netrx_unread"] != 1 || s.CPUs[0].Softnet == nil || s.CPUs[0].SoftIRQ == nil {
+		t.Errorf("%+v, lost %v, %+v: want no drops, said so, and the cores", s.NetRX, s.Self.Lost, s.CPUs[0])
 	}
 }
 
@@ -276,9 +350,12 @@ func TestDevicesLeaveNothing(t *testing.T) {
 		return string(mounts), len(fds)
 	}
 	mounts, fds := state()
-	proc := findNamespaces([]uint32{r.netns}, 0)[r.netns]
+	proc := findNamespaces(0, []uint32{r.netns}, false)[r.netns]
 	for range 20 {
-		if d := devicesIn(proc, false); len(d) != 1 || d[0].Name != "lo" || d[0].Queues == nil {
+		devices := &deviceReader{dropped: map[deviceKey]bool{{r.netns, 1}: true}, look: &lookup{}}
+		s := &spaceLookup{deviceSpace: deviceSpace{netns: r.netns, proc: proc}}
+		devices.lookInto(s, nil, time.Now())
+		if d := s.devices; len(d) != 1 || d[0].Name != "lo" || d[0].Queues == nil {
 			t.Fatalf("devices of %s: %+v", proc, d)
 		}
 	}
@@ -309,9 +386,7 @@ func BenchmarkNetRXTick(b *testing.B) {
 	tick := func() {
 		s := &sample.Sample{}
 		s.Host, s.CPUs = readHost()
-		if _, err := tr.netrx.fill(s); err != nil {
-			b.Fatal(err)
-		}
+		tr.netrx.fill(s)
 	}
 	b.Run("tick", func(b *testing.B) {
 		b.ReportAllocs()

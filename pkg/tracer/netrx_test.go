@@ -6,8 +6,10 @@ package tracer
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -52,6 +54,40 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// TestReplacedDrops: of devices that go by the same numbers, the one that dropped
+// last has the row.
+func TestReplacedDrops(t *testing.T) {
+	then := time.Now()
+	r := &dropReader{changes: make(map[bpf.NetrxBacklogKey]dropChange)}
+	table := make(dropTable)
+	for cookie, n := range []uint64{40, 5, 300} {
+		key := bpf.NetrxBacklogKey{NetnsCookie: uint64(cookie), Netns: 1, Ifindex: 2}
+		table[key] = bpf.NetrxDeviceDrops{Dropped: n}
+		r.changes[key] = dropChange{at: then.Add(time.Duration(cookie*2%3) * time.Second)} // 0, 2, 1
+	}
+	rows, replaced := r.drops(table)
+	if want := []sample.BacklogDrop{{NetNS: 1, IfIndex: 2, Dropped: 5}}; !slices.Equal(rows, want) || replaced != 340 {
+		t.Errorf("%+v, %d of others; want %+v, 340", rows, replaced, want)
+	}
+}
+
+// TestForgetDrops: the bank has room for so many; no drop is lost from the sum.
+func TestForgetDrops(t *testing.T) {
+	r := &dropReader{bank: make(dropTable), live: make(map[bpf.NetrxBacklogKey]bool)}
+	then := time.Now()
+	for i := range uint32(bankKept + 3) {
+		key := bpf.NetrxBacklogKey{Netns: 1, Ifindex: i}
+		r.bank[key] = bpf.NetrxDeviceDrops{Dropped: uint64(i) + 1}
+		r.live[key] = i == 0 // it drops again
+		r.note(r.bank, then.Add(time.Duration(i)*time.Second))
+	}
+	sum := r.bank.sum()
+	r.forget(maps.Clone(r.bank))
+	if len(r.bank) != bankKept+1 || r.unattributed != 2+3 || r.bank.sum()+r.unattributed != sum {
+		t.Errorf("%d keys, %d of no device: want %d, the two that were idle longest", len(r.bank), r.unattributed, bankKept+1)
+	}
+}
+
 func TestMergeDropEvents(t *testing.T) {
 	ms := uint64(1e6)
 	raw := func(at, dropped uint64, ifindex, cpu uint32) bpf.NetrxBacklogEvent {
@@ -76,7 +112,7 @@ func TestMergeDropEvents(t *testing.T) {
 }
 
 func FuzzDecodeDropEvent(f *testing.F) {
-	f.Add(make([]byte, 48))
+	f.Add(make([]byte, 56))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if raw, ok := decodeDropEvent(b); ok {
 			mergeDropEvents([]bpf.NetrxBacklogEvent{raw, raw})

@@ -40,8 +40,8 @@ var lossNames = map[bpf.AcceptLoss]string{
 
 // backlogLossNames are those by enum backlog_loss of netrx_record.h.
 var backlogLossNames = map[bpf.NetrxBacklogLoss]string{
-	bpf.NetrxBacklogLossLOSS_BACKLOG_MAP_FULL:  "backlog_map_full",
-	bpf.NetrxBacklogLossLOSS_BACKLOG_RING_FULL: "backlog_ring_full",
+	bpf.NetrxBacklogLossLOSS_BACKLOG_MAP_FULL:  "cpu_backlog_map_full",
+	bpf.NetrxBacklogLossLOSS_BACKLOG_RING_FULL: "cpu_backlog_ring_full",
 }
 
 // selfMeter measures the tracer itself.

@@ -104,6 +104,9 @@ func (r *acceptReader) confirmStalls(suspects []*bpf.AcceptListener) error {
 	again := make(map[uint64]*bpf.AcceptListener, len(raws))
 	for i := range raws {
 		again[raws[i].Ino] = &raws[i]
+		if ls := r.byInode[raws[i].Ino]; ls != nil && raws[i].Protocol != 0 {
+			ls.queues.notePeaks(ls, &raws[i])
+		}
 	}
 	taken := func(l *bpf.AcceptListener) uint64 { return l.Ready - uint64(l.AcceptQueueLen) }
 	for _, s := range suspects {

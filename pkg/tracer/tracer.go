@@ -69,18 +69,21 @@ func Open(o Options) (*Tracer, error) {
 	t := &Tracer{opts: o}
 	_, cpus := readHost()
 	softnet := readSoftnet(numbersOf(cpus))
+	born := readNamespaces()
 	var err error
 	if t.kern, err = loadKernel(&o); err != nil {
 		return nil, err
 	}
-	if err := t.open(softnet); err != nil {
+	if err := t.open(softnet, born); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *Tracer) open(softnet []softnetRow) error {
+// open takes what the kernel had counted before anything was attached: so no
+// program has seen what is not in it.
+func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) error {
 	attached := 0
 	for _, s := range t.kern.signals {
 		if len(s.Hooks) > 0 {
@@ -91,7 +94,7 @@ func (t *Tracer) open(softnet []softnetRow) error {
 		return fmt.Errorf("%w: no signal can attach: %s", ErrHost, t.kern.firstRejection())
 	}
 	var err error
-	if t.accept, err = newAcceptReader(t.kern, &t.opts); err != nil {
+	if t.accept, err = newAcceptReader(t.kern, &t.opts, born); err != nil {
 		return err
 	}
 	if t.netrx, err = newNetRXReader(t.kern, softnet, t.accept.namespaces); err != nil {
@@ -183,11 +186,9 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
 	s.Host, s.CPUs = readHost()
-	drops, err := t.netrx.fill(s)
-	if err != nil {
-		return nil, err
-	}
-	if s.Accept, s.Events, err = t.accept.read(); err != nil {
+	drops := t.netrx.fill(s)
+	var err error
+	if s.Accept, s.Events, err = t.accept.read(final); err != nil {
 		return nil, err
 	}
 	if t.accept.listen != nil {
@@ -204,6 +205,12 @@ func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 	s.Events = append(s.Events, drops...)
 	if s.Self, err = t.self.read(); err != nil {
 		return nil, err
+	}
+	if l := t.accept.listen; l != nil && l.unread > 0 {
+		s.Self.Lost["refused_clients_unread"] = l.unread
+	}
+	if n := t.netrx.unread; n > 0 {
+		s.Self.Lost["netrx_unread"] = n
 	}
 	return s, nil
 }

@@ -19,7 +19,7 @@ const (
 	// SignalNetRX is each core's NET_RX softirq: count, run time, latency.
 	SignalNetRX = "netrx"
 	// SignalBacklog is whose packets a full CPU backlog refused.
-	SignalBacklog = "backlog"
+	SignalBacklog = "cpu-backlog"
 )
 
 // flagByState is set where the wake window opens at the child's ESTABLISHED.

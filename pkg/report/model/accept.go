@@ -93,7 +93,7 @@ func known0(v float64) float64 {
 
 // groupKey is what the members of a SO_REUSEPORT group have in common.
 type groupKey struct {
-	netns     uint32
+	netns     sample.NetNSID
 	name      string
 	reuseport bool
 	inode     uint64 // of those that are in no group
@@ -101,7 +101,7 @@ type groupKey struct {
 
 func groupOf(l *Listener) groupKey {
 	if l.ReusePort {
-		return groupKey{netns: l.NetNS, name: l.Name, reuseport: true}
+		return groupKey{netns: l.NetNSID(), name: l.Name, reuseport: true}
 	}
 	return groupKey{inode: l.Inode}
 }

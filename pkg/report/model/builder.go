@@ -20,7 +20,7 @@ type Builder struct {
 	names, gone map[uint64]named
 	// refusals and clients are by listener, unattributed by namespace.
 	refusals, clients tally[uint64]
-	unattributed      tally[uint32]
+	unattributed      tally[sample.NetNSID]
 }
 
 type named struct{ name, program string }

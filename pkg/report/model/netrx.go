@@ -13,8 +13,8 @@ import (
 
 // The signals of the receive path, as the Header names them.
 const (
-	SignalNetRX   = "netrx"   // NET_RX softirq time, count and latency by core
-	SignalBacklog = "backlog" // which device's packets a full CPU backlog refused
+	SignalNetRX   = "netrx"       // NET_RX softirq time, count and latency by core
+	SignalBacklog = "cpu-backlog" // which device's packets a full CPU backlog refused
 )
 
 // CPU is one core during the interval. All ratios are of the interval, 0..1.

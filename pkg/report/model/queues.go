@@ -96,10 +96,10 @@ func (b *Builder) buildQueues(f *Frame) *Queues {
 	if f.Sample.Listen == nil {
 		return nil
 	}
-	unattributed := make(map[uint32]uint64, len(f.Sample.Listen.NetNS))
+	unattributed := make(map[sample.NetNSID]uint64, len(f.Sample.Listen.NetNS))
 	for i := range f.Sample.Listen.NetNS {
 		n := &f.Sample.Listen.NetNS[i]
-		unattributed[n.Inode] = n.Unattributed.Total()
+		unattributed[n.ID()] = n.Unattributed.Total()
 	}
 	b.unattributed.update(unattributed)
 	q := &Queues{
@@ -123,11 +123,11 @@ func (b *Builder) eachQueue(f *Frame) {
 			before[l.Inode] = l
 		}
 	}
-	settings := make(map[uint32]*sample.NetNS)
+	settings := make(map[sample.NetNSID]*sample.NetNS)
 	if f.Sample.Listen != nil {
 		for i := range f.Sample.Listen.NetNS {
 			n := &f.Sample.Listen.NetNS[i]
-			settings[n.Inode] = n
+			settings[n.ID()] = n
 		}
 	}
 	refusals, clients := make(map[uint64]uint64), make(map[uint64]uint64)
@@ -135,7 +135,7 @@ func (b *Builder) eachQueue(f *Frame) {
 		if l.Queues == nil {
 			continue
 		}
-		l.Queue = buildQueue(l, before[l.Inode], settings[l.NetNS], f)
+		l.Queue = buildQueue(l, before[l.Inode], settings[l.NetNSID()], f)
 		refusals[l.Inode], clients[l.Inode] = l.Queue.Refusals.Total(), l.Queue.Clients.Total
 	}
 	b.refusals.update(refusals)

@@ -59,13 +59,15 @@ type NetRX struct {
 	Devices []NetDevice `json:"devices,omitempty"`
 	// Drops are the CPU-backlog drops by device, since attach.
 	Drops []BacklogDrop `json:"drops,omitempty"`
-	// DropsUnattributed were dropped and no hook saw of which device.
+	// DropsUnattributed were dropped and no hook saw of which device, or their
+	// device lost its row: another one has its numbers, or too many had drops since.
 	DropsUnattributed uint64 `json:"drops_unattributed"`
 }
 
 // BacklogDrop counts the packets of one device that a full CPU backlog refused.
 // FromCPU is where the packet came from; Softnet.Dropped says which core's
-// backlog was full.
+// backlog was full. The count begins anew with a device that has the numbers of
+// one that is gone.
 type BacklogDrop struct {
 	NetNS   uint32 `json:"netns"`
 	IfIndex uint32 `json:"ifindex"`

@@ -67,14 +67,14 @@ type Queues struct {
 	EventsUnsent uint64 `json:"events_unsent_total,omitempty"`
 
 	// Backlog is listen(2)'s argument, -1 where the call was not seen.
-	Backlog int32 `json:"backlog"`
+	Backlog int32 `json:"listen_backlog"`
 }
 
 // RefusedClients are the clients behind the refusals that were seen. A client
 // is one connection attempt: remote address and port.
 type RefusedClients struct {
 	Total     uint64 `json:"total"`
-	Estimated bool   `json:"estimated,omitempty"` // there were too many to know each; within about 7 %
+	Estimated bool   `json:"estimated,omitempty"` // there were too many to know each; of those beyond the standard error is 6.5 %
 	// Retries counts clients by how often they were refused: once, twice, three
 	// to five times, more often. Of the estimated ones it counts none.
 	Retries [4]uint64 `json:"retries"`
@@ -98,7 +98,10 @@ type Listen struct {
 // NetNS is one network namespace with TCP listeners: its settings, and what the
 // kernel counts for all of its listeners together.
 type NetNS struct {
-	Inode           uint32 `json:"inode"`
+	Inode uint32 `json:"inode"`
+	// Cookie tells it from another one that had the same inode number before; 0
+	// where the kernel does not say (before Linux 5.12).
+	Cookie          uint64 `json:"cookie,omitempty"`
 	Somaxconn       uint32 `json:"somaxconn"`         // net.core.somaxconn
 	MaxSynBacklog   uint32 `json:"max_syn_backlog"`   // net.ipv4.tcp_max_syn_backlog
 	Syncookies      uint32 `json:"syncookies"`        // net.ipv4.tcp_syncookies: 0 off, 1 when full, 2 always
@@ -106,9 +109,21 @@ type NetNS struct {
 	// TCPExt is nil where the namespace's counters could not be read.
 	TCPExt *TCPExt `json:"tcp_ext,omitempty"`
 	// Unattributed refusals are in the kernel's counters and at no listener: it
-	// was closed before anyone looked.
+	// was closed before anyone looked, or nothing tells which of several it was.
 	Unattributed Refusals `json:"unattributed"`
 }
+
+// NetNSID tells network namespaces apart over the whole of a trace.
+type NetNSID struct {
+	Inode  uint32
+	Cookie uint64
+}
+
+// ID identifies n.
+func (n *NetNS) ID() NetNSID { return NetNSID{n.Inode, n.Cookie} }
+
+// NetNSID identifies the network namespace that l is in.
+func (l *Listener) NetNSID() NetNSID { return NetNSID{l.NetNS, l.NetNSCookie} }
 
 // TCPExt are counters of /proc/net/netstat by their names there, since attach.
 type TCPExt struct {

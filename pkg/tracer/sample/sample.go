@@ -120,14 +120,16 @@ type Accept struct {
 // Listener is one listening socket. Its identity is Inode, which no two live
 // sockets share; a listener reopened on the same port is another one.
 type Listener struct {
-	Inode     uint64 `json:"inode"`
-	Proto     string `json:"proto"` // tcp, mptcp, unix
-	Addr      string `json:"addr"`  // without brackets; a unix path, "@name" where abstract
-	Port      uint16 `json:"port,omitempty"`
-	V6Only    bool   `json:"v6only,omitempty"`
-	NetNS     uint32 `json:"netns"`
-	ReusePort bool   `json:"reuseport,omitempty"`
-	Closed    bool   `json:"closed,omitempty"`
+	Inode  uint64 `json:"inode"`
+	Proto  string `json:"proto"` // tcp, mptcp, unix
+	Addr   string `json:"addr"`  // without brackets; a unix path, "@name" where abstract
+	Port   uint16 `json:"port,omitempty"`
+	V6Only bool   `json:"v6only,omitempty"`
+	NetNS  uint32 `json:"netns"`
+	// NetNSCookie is NetNS.Cookie.
+	NetNSCookie uint64 `json:"netns_cookie,omitempty"`
+	ReusePort   bool   `json:"reuseport,omitempty"`
+	Closed      bool   `json:"closed,omitempty"`
 
 	AcceptQueueLen uint32 `json:"accept_queue_len"` // connections, now
 	AcceptQueueMax uint32 `json:"accept_queue_max"`
@@ -229,7 +231,7 @@ const (
 	EventRefusal = "refusal"
 	// EventBacklogDrop: the CPU backlog was full, and Refused packets of Device
 	// were dropped since the last such event.
-	EventBacklogDrop = "backlog-drop"
+	EventBacklogDrop = "cpu-backlog-drop"
 )
 
 // Event is something rare that happened between two ticks.
