@@ -5,7 +5,6 @@
 package tracer
 
 import (
-	"cmp"
 	"io"
 	"slices"
 	"time"
@@ -35,7 +34,7 @@ type listenReader struct {
 	sampledSyn  bool // nor is that of the SYN queue
 
 	born    map[uint32]*sample.TCPExt // namespaces that were there before attach; what was counted by then, if known
-	netns   map[netnsKey]*netnsState
+	netns   map[sample.NetNSID]*netnsState
 	crowded bool // namespaces were forgotten, and may come back
 	turn    int
 	looked  time.Time
@@ -68,7 +67,7 @@ func newListenReader(k *kernel, born map[uint32]*sample.TCPExt) *listenReader {
 		bounds:      newBoundMap(k.mapOf("bounds")),
 		clients:     newClientMap(k),
 		born:        born,
-		netns:       make(map[netnsKey]*netnsState),
+		netns:       make(map[sample.NetNSID]*netnsState),
 	}
 	for i := range v.hooks {
 		if v.hooks[i].demand {
@@ -83,7 +82,7 @@ func (l *listenReader) look(ls *listenerState) {
 	raw, q := &ls.raw, &ls.queues
 	ns := l.netns[ls.netns()]
 	if ns == nil {
-		ns = &netnsState{netnsKey: ls.netns(), live: true}
+		ns = &netnsState{id: ls.netns(), live: true}
 		l.netns[ls.netns()] = ns
 		base, old := l.born[raw.Netns]
 		switch {
@@ -177,8 +176,15 @@ func (l *listenReader) arm(r *acceptReader) {
 		return
 	}
 	l.forgetLooks()
-	l.kern.setVariable("looking", true)      // it is there
-	l.probe, _ = l.kern.attachHook(l.demand) // it could be attached before; else refusals are counted all the same
+	l.kern.setVariable("looking", true) // it is there
+	probe, err := l.kern.attachHook(l.demand)
+	if err != nil {
+		// It could be attached before. Refusals are counted all the same.
+		l.kern.setVariable("looking", false)
+		l.demand = nil
+		return
+	}
+	l.probe = probe
 }
 
 func (l *listenReader) disarm() {
@@ -215,7 +221,7 @@ func (l *listenReader) settle(r *acceptReader) error {
 			return err
 		}
 	}
-	entries := make(map[netnsKey][]*entry)
+	entries := make(map[sample.NetNSID][]*entry)
 	for _, ns := range l.netns {
 		ns.live = false
 	}
@@ -327,7 +333,7 @@ func mostRefused(now, before *sample.Refusals) string {
 // sample is what belongs to no single listener. With a filter, the namespaces
 // of listeners that are not selected are left out.
 func (l *listenReader) sample(r *acceptReader) *sample.Listen {
-	selected := make(map[netnsKey]bool)
+	selected := make(map[sample.NetNSID]bool)
 	for _, ls := range r.byInode {
 		if ls.raw.Protocol != 0 && r.isSelected(ls) {
 			selected[ls.netns()] = true
@@ -339,12 +345,10 @@ func (l *listenReader) sample(r *acceptReader) *sample.Listen {
 			continue
 		}
 		s := ns.settings
-		s.Inode, s.Cookie, s.TCPExt, s.Unattributed = key.inode, key.cookie, ns.total, ns.sums.unattributed
+		s.Inode, s.Cookie, s.TCPExt, s.Unattributed = key.Inode, key.Cookie, ns.total, ns.sums.unattributed
 		out.NetNS = append(out.NetNS, s)
 	}
 	l.forget()
-	slices.SortFunc(out.NetNS, func(a, b sample.NetNS) int {
-		return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Cookie, b.Cookie))
-	})
+	slices.SortFunc(out.NetNS, func(a, b sample.NetNS) int { return compareNetNS(a.ID(), b.ID()) })
 	return out
 }

@@ -26,20 +26,9 @@ const (
 	netnsKept = 1024
 )
 
-// netnsKey tells network namespaces apart: an inode number is given to another
-// one once its owner is gone, and the cookie is 0 before Linux 5.12.
-type netnsKey struct {
-	inode  uint32
-	cookie uint64
-}
-
-func (ls *listenerState) netns() netnsKey {
-	return netnsKey{ls.raw.Netns, ls.raw.NetnsCookie}
-}
-
 // netnsState is one network namespace that has TCP listeners.
 type netnsState struct {
-	netnsKey
+	id       sample.NetNSID
 	sums     sums
 	base     *sample.TCPExt // before attach
 	raw      *sample.TCPExt // as read last
@@ -51,6 +40,10 @@ type netnsState struct {
 	trouble  bool
 	live     bool // it has a listener that is open
 	used     bool // it has one that is still known
+}
+
+func (ls *listenerState) netns() sample.NetNSID {
+	return sample.NetNSID{Inode: ls.raw.Netns, Cookie: ls.raw.NetnsCookie}
 }
 
 // readNamespaces reads what was counted in each network namespace; nil where no
@@ -68,8 +61,8 @@ func readNamespaces() map[uint32]*sample.TCPExt {
 
 // reused reports whether the number of ns was another namespace's before.
 func (l *listenReader) reused(ns *netnsState) bool {
-	for key := range l.netns {
-		if key.inode == ns.inode && key.cookie < ns.cookie {
+	for id := range l.netns {
+		if id.Inode == ns.id.Inode && id.Cookie < ns.id.Cookie {
 			return true
 		}
 	}
@@ -79,9 +72,7 @@ func (l *listenReader) reused(ns *netnsState) bool {
 // readTotals reads what the kernel counted for each namespace: where there is
 // trouble, and some of the others in turn; all of them at the end.
 func (l *listenReader) readTotals(r *acceptReader, final bool) {
-	keys := slices.SortedFunc(maps.Keys(l.netns), func(a, b netnsKey) int {
-		return cmp.Or(cmp.Compare(a.inode, b.inode), cmp.Compare(a.cookie, b.cookie))
-	})
+	keys := slices.SortedFunc(maps.Keys(l.netns), compareNetNS)
 	n := len(keys)
 	for i, key := range keys {
 		ns := l.netns[key]
@@ -92,6 +83,10 @@ func (l *listenReader) readTotals(r *acceptReader, final bool) {
 		}
 	}
 	l.turn += quietRead
+}
+
+func compareNetNS(a, b sample.NetNSID) int {
+	return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Cookie, b.Cookie))
 }
 
 // read leaves the counters of before where no process is left to read through.
@@ -131,13 +126,13 @@ func (l *listenReader) read(ns *netnsState, r *acceptReader) {
 // holds a listener there, else any.
 func (ns *netnsState) findProc(r *acceptReader) bool {
 	if ns.proc != "" {
-		if in, ok := namespaceOf(ns.proc); ok && in == ns.inode {
+		if in, ok := namespaceOf(ns.proc); ok && in == ns.id.Inode {
 			return true
 		}
 	}
 	try := func(proc string) bool {
 		in, ok := namespaceOf(proc)
-		if ok = ok && in == ns.inode; ok {
+		if ok = ok && in == ns.id.Inode; ok {
 			ns.proc = proc
 		}
 		return ok
@@ -147,7 +142,7 @@ func (ns *netnsState) findProc(r *acceptReader) bool {
 		return true
 	}
 	for _, ls := range r.byInode {
-		if ls.netns() != ns.netnsKey {
+		if ls.netns() != ns.id {
 			continue
 		}
 		for pid := range r.holders.of[ls.raw.Ino] {
@@ -159,7 +154,7 @@ func (ns *netnsState) findProc(r *acceptReader) bool {
 	if time.Since(ns.noProc) < noProcFor {
 		return false
 	}
-	if pid := r.holders.netns()[ns.inode]; pid != 0 && try(fmt.Sprintf("/proc/%d", pid)) {
+	if pid := r.holders.netns()[ns.id.Inode]; pid != 0 && try(fmt.Sprintf("/proc/%d", pid)) {
 		return true
 	}
 	ns.noProc = time.Now()

@@ -18,7 +18,8 @@ import (
 // netrxReader turns the receive path's maps and files into Sample.CPUs and
 // Sample.NetRX.
 type netrxReader struct {
-	softirqs  *ebpf.Map        // nil: the hooks did not attach
+	softirqs  *ebpf.Map // nil: the hooks did not attach
+	latency   *latencySampler
 	softnet   *softnetCounters // nil: /proc/net/softnet_stat cannot be read
 	drops     *dropReader
 	devices   *deviceReader
@@ -34,7 +35,7 @@ type netrxReader struct {
 // was attached: so no program has seen a drop that is not in it. Listeners
 // returns the network namespaces of the listeners.
 func newNetRXReader(k *kernel, softnet []softnetRow, listeners func() []uint32) (*netrxReader, error) {
-	r := &netrxReader{devices: newDeviceReader(listeners), irqTime: builtWithIRQTime()}
+	r := &netrxReader{devices: newDeviceReader(listeners), irqTime: builtWithIRQTime(), latency: newLatencySampler(k)}
 	if softnet != nil {
 		r.softnet = newSoftnetCounters(softnet)
 	}
@@ -47,7 +48,10 @@ func newNetRXReader(k *kernel, softnet []softnetRow, listeners func() []uint32) 
 }
 
 // Close unmaps the ring.
-func (r *netrxReader) Close() { r.drops.Close() }
+func (r *netrxReader) Close() {
+	r.latency.Close()
+	r.drops.Close()
+}
 
 // fill completes s, which has its CPUs' times, and returns the events since the
 // last call. What cannot be read is absent from s, and counted.

@@ -169,6 +169,7 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 			}
 		}
 		t.self.rotate()
+		t.netrx.latency.rotate()
 	}
 	if ctx.Err() != nil {
 		t.done = true

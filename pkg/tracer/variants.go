@@ -155,11 +155,12 @@ var variants = map[string][]variant{
 		{
 			name:     "softirq",
 			accuracy: sample.Exact,
+			note:     "the latency from raise to run is measured a tenth of the time",
 			// The raise last: one that no entry follows would make a long wait.
 			hooks: []hook{
 				{program: "net_rx_entry", name: "tp_btf/softirq_entry"},
 				{program: "net_rx_exit", name: "tp_btf/softirq_exit"},
-				{program: "net_rx_raise", name: "tp_btf/softirq_raise"},
+				{program: "net_rx_raise", name: "tp_btf/softirq_raise", demand: true},
 			},
 		},
 		{

@@ -30,9 +30,10 @@ type CPUTimes struct {
 type NetRXSoftIRQ struct {
 	RunNS uint64 `json:"run_ns"` // from entry to exit
 	Count uint64 `json:"count"`
-	// LatencyNS sums, over LatencyCount runs, the time from the first raise to
-	// the entry; Latency[i] counts those of at least 2^i ns and less than
-	// 2^(i+1), the first slot also what was shorter, the last also what was longer.
+	// LatencyNS sums the time from the first raise to the entry, over the
+	// LatencyCount runs for which it was measured, about a tenth of them;
+	// Latency[i] counts those of at least 2^i ns and less than 2^(i+1), the
+	// first slot also what was shorter, the last also what was longer.
 	LatencyNS    uint64   `json:"latency_ns"`
 	LatencyCount uint64   `json:"latency_count"`
 	Latency      []uint64 `json:"latency,omitempty"`
