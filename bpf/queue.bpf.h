@@ -50,8 +50,12 @@ static __always_inline void read_queues(struct listener *l, struct sock *sk)
 	l->max_syn_backlog = BPF_CORE_READ(net, ipv4.sysctl_max_syn_backlog);
 	l->syncookies = tcp_syncookies(net);
 	l->abort_on_overflow = tcp_abort_on_overflow(net);
-	/* An accept that no hook sees may have ended it, since the last dump. */
-	if (l->accept_full_since && l->accept_queue_len <= l->accept_queue_max)
+	/* It may have been full before anyone looked, and an accept that no hook
+	 * sees may have ended it since the last dump.
+	 */
+	if (l->accept_queue_len > l->accept_queue_max)
+		note_queued(l, sk);
+	else
 		note_accepted(l, sk);
 	if (l->accept_queue_len > l->accept_queue_peak)
 		l->accept_queue_peak = l->accept_queue_len;

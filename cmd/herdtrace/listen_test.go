@@ -378,6 +378,9 @@ func TestStormBeforeAttach(t *testing.T) {
 			if got != ext || got == 0 || got >= r.ListenDrops {
 				t.Errorf("%d refusals, TcpExt counted %d meanwhile and %d in all", got, ext, r.ListenDrops)
 			}
+			if r.sum.FullSeconds < 1 {
+				t.Errorf("the queue was full for %.1f s, it was so all the time", r.sum.FullSeconds)
+			}
 		})
 	}
 }
