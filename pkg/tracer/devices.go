@@ -62,7 +62,7 @@ func newDeviceReader(listeners func() []uint32) *deviceReader {
 
 // read returns the devices with what they have received by now; the counts of
 // their interrupts are those of the last look-up, in the order of cpus.
-func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy bool) []sample.NetDevice {
+func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy, final bool) []sample.NetDevice {
 	r.wanted = r.wanted || busy && !r.busy
 	r.busy = busy
 	for i := range drops {
@@ -71,7 +71,7 @@ func (r *deviceReader) read(cpus []int, drops []sample.BacklogDrop, busy bool) [
 		r.dropped[key] = true
 	}
 	age := time.Since(r.at)
-	if r.look == nil && (r.wanted && age >= devicesGap || age >= devicesEvery) {
+	if r.look == nil && (r.wanted && (age >= devicesGap || final) || age >= devicesEvery) {
 		r.begin(drops)
 	}
 	if r.look != nil {

@@ -241,18 +241,18 @@ func TestLookupSpreads(t *testing.T) {
 // of the one that it was found for.
 func TestMovedProcess(t *testing.T) {
 	r := newDeviceReader(func() []uint32 { return nil })
-	first := r.read(nil, nil, false)
+	first := r.read(nil, nil, false, false)
 	for r.look != nil {
-		first = r.read(nil, nil, false)
+		first = r.read(nil, nil, false, false)
 	}
 	elsewhere := deviceSpace{netns: r.own + 1, proc: "/proc/self", devices: []sample.NetDevice{{NetNS: r.own + 1, Name: "lo"}}}
 	r.spaces = append(r.spaces, elsewhere)
 	r.at = time.Now() // no look-up now
-	if got := r.read(nil, nil, false); len(got) != len(first) || !r.wanted {
+	if got := r.read(nil, nil, false, false); len(got) != len(first) || !r.wanted {
 		t.Errorf("%+v, wanted %v: want %+v, and a look-up", got, r.wanted, first)
 	}
 	r.at = time.Now().Add(-devicesGap)
-	if r.read(nil, nil, false); r.wanted {
+	if r.read(nil, nil, false, false); r.wanted {
 		t.Error("it was looked up, and still is wanted")
 	}
 }

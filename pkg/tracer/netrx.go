@@ -80,7 +80,7 @@ func (r *netrxReader) fill(s *sample.Sample) []sample.Event {
 	}
 	r.count(err)
 	r.fillCPUs(s.CPUs, n)
-	n.Devices = r.devices.read(cpus, n.Drops, r.isBusy(s))
+	n.Devices = r.devices.read(cpus, n.Drops, r.isBusy(s), s.Final)
 	events, err := r.drops.events()
 	r.count(err)
 	return events

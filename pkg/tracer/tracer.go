@@ -52,6 +52,7 @@ type Tracer struct {
 	netrx  *netrxReader
 	self   *selfMeter
 	events *eventReader
+	zero   *sample.Sample // the first one, as of Open, until Next has returned it
 	next   time.Time
 	done   bool
 }
@@ -107,8 +108,9 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 		return err
 	}
 	t.fillHeader()
-	t.next = time.Now()
-	return nil
+	t.next = time.Now().Add(t.opts.Interval)
+	t.zero, err = t.collect(false)
+	return err
 }
 
 func (k *kernel) firstRejection() string {
@@ -145,12 +147,16 @@ func (t *Tracer) fillHeader() {
 // Header implements sample.Source.
 func (t *Tracer) Header() *sample.Header { return &t.header }
 
-// Next implements sample.Source: it returns the first Sample at once and then
-// one each interval, looking at the accept queues in between. When ctx ends it
-// returns one last Sample, which is Final, and after that io.EOF.
+// Next implements sample.Source: it returns the first Sample, which Open took,
+// at once and then one each interval, looking at the accept queues in between.
+// When ctx ends it returns one last Sample, which is Final, and then io.EOF.
 func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 	if t.done {
 		return nil, io.EOF
+	}
+	if zero := t.zero; zero != nil && ctx.Err() == nil {
+		t.zero = nil
+		return zero, nil
 	}
 	for {
 		wait := time.Until(t.next)
