@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
 )
 
 // acceptOracle is the line on stdout. A nil count is one that cannot be known
@@ -71,7 +69,11 @@ func runAccept(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	lab := &acceptLab{cfg: cfg, talk: stderr}
-	ctx, done := lab.interruptible()
+	ctx, done := interruptible(stderr, nil, func() {
+		if lab.server != nil {
+			lab.server.close()
+		}
+	})
 	defer done()
 	err = lab.run(ctx, json.NewEncoder(stdout))
 	lab.close()
@@ -79,29 +81,6 @@ func runAccept(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	return exitOK
-}
-
-// interruptible returns a context that the first SIGINT or SIGTERM ends; the
-// second one ends the process, and PR_SET_PDEATHSIG its children with it.
-func (l *acceptLab) interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-			return
-		}
-		fmt.Fprintln(l.talk, "herdlab: stopping; the oracle follows (once more to give up)")
-		cancel()
-		<-signals
-		if l.server != nil {
-			l.server.close()
-		}
-		os.Exit(exitInterrupted)
-	}()
-	return ctx, cancel
 }
 
 // run listens and runs one course, or two; each prints its oracle.

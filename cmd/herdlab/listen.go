@@ -10,11 +10,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -64,7 +62,7 @@ func runListen(args []string, stdout, stderr io.Writer) int {
 	}
 	lab := &listenLab{cfg: cfg, talk: stderr, start: time.Now(), server: findServer(cfg.kind)}
 	lab.end = lab.start.Add(cfg.duration)
-	ctx, done := lab.interruptible()
+	ctx, done := interruptible(stderr, nil, nil)
 	defer done()
 	err = lab.run(ctx, json.NewEncoder(stdout))
 	lab.close()
@@ -72,26 +70,6 @@ func runListen(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	return exitOK
-}
-
-// interruptible returns a context that the first SIGINT or SIGTERM ends; the
-// second one ends the process, and all else with it.
-func (l *listenLab) interruptible() (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-			return
-		}
-		fmt.Fprintln(l.talk, "herdlab: stopping; the oracle follows (once more to give up)")
-		cancel()
-		<-signals
-		os.Exit(exitInterrupted)
-	}()
-	return ctx, cancel
 }
 
 // run opens everything, fills the queue, floods, and prints what came of it.

@@ -13,13 +13,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -113,6 +116,33 @@ func report(stderr io.Writer, err error) int {
 		fmt.Fprintf(stderr, "herdlab: %v\n", err)
 		return exitFailed
 	}
+}
+
+// interruptible returns a context that the first SIGINT or SIGTERM ends, after
+// first; the second one ends the process, after second, and PR_SET_PDEATHSIG
+// its children with it. Both may be nil.
+func interruptible(talk io.Writer, first, second func()) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		fmt.Fprintln(talk, "herdlab: stopping; the oracle follows, if it is not above (once more to give up)")
+		if first != nil {
+			first()
+		}
+		cancel()
+		<-signals
+		if second != nil {
+			second()
+		}
+		os.Exit(exitInterrupted)
+	}()
+	return ctx, cancel
 }
 
 func scenarioNames() string {

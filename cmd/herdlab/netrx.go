@@ -3,14 +3,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -93,7 +90,7 @@ func netrx(cfg *netrxConfig, stdout, talk io.Writer) error {
 		return err
 	}
 	defer room.reap(stopLimit)
-	ctx, done := netrxInterruptible(room, talk)
+	ctx, done := interruptible(talk, room.stop, nil)
 	defer done()
 	var oracle netrxOracle
 	if err := room.receive(&oracle, startLimit+netrxWaitLimit+cfg.Duration+netrxSettleLimit+stopLimit); err != nil {
@@ -104,28 +101,6 @@ func netrx(cfg *netrxConfig, stdout, talk io.Writer) error {
 	}
 	pause(ctx, cfg.Linger)
 	return nil
-}
-
-// netrxInterruptible returns a context that the first SIGINT or SIGTERM ends,
-// and the room's load with it; the second one ends the process, and
-// PR_SET_PDEATHSIG the room and hence its namespace.
-func netrxInterruptible(room *child, talk io.Writer) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-			return
-		}
-		fmt.Fprintln(talk, "herdlab: stopping; the oracle follows, if it is not above (once more to give up)")
-		room.stop()
-		cancel()
-		<-signals
-		os.Exit(exitInterrupted)
-	}()
-	return ctx, cancel
 }
 
 // netrxPrivileged says in one sentence what is missing. It asks for
