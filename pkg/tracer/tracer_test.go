@@ -223,6 +223,14 @@ while True: s.accept()[0].close()`)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// It sleeps for the first one at least, so that there is a wait to be seen.
+	waits := func() bool {
+		s, asleep := sleepsIn(uint32(cmd.Process.Pid), uint32(cmd.Process.Pid))
+		return asleep && s.wait == sample.WaitAccept
+	}
+	for end := time.Now().Add(30 * time.Second); !waits() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	const n = 20
 	for range n {
 		c := connect(t, port)
