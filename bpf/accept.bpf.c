@@ -12,9 +12,9 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include "record.h"
+#include "compat.bpf.h"
 #include "maps.bpf.h"
 #include "mib.bpf.h"
-#include "compat.bpf.h"
 #include "listener.bpf.h"
 #include "queue.bpf.h"
 #include "accept.bpf.h"

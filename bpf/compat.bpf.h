@@ -41,6 +41,14 @@ static __always_inline __u64 netns_cookie(struct net *net)
 	return bpf_core_field_exists(net->net_cookie) ? BPF_CORE_READ(net, net_cookie) : 0;
 }
 
+/* The handshake packets that a listener can refuse. */
+enum stage {
+	STAGE_SYN,
+	STAGE_ACK,
+	STAGE_COOKIE,
+	STAGES,
+};
+
 enum skb_drop_reason___overflow { SKB_DROP_REASON_TCP_LISTEN_OVERFLOW___overflow = 1 };
 enum skb_drop_reason___socket { SKB_DROP_REASON_NO_SOCKET___socket = 1, SKB_DROP_REASON_NOT_SPECIFIED___socket };
 

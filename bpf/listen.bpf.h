@@ -102,11 +102,6 @@ static __always_inline struct net *net_of(struct sk_buff *skb)
 	return dst ? BPF_CORE_READ(dst, dev, nd_net.net) : NULL;
 }
 
-static __always_inline bool accept_queue_full(struct sock *sk)
-{
-	return BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog);
-}
-
 /* Which socket of a SO_REUSEPORT group the packet was for: one whose queue is
  * full, and where it was dropped one whose sk_drops grew since it was last
  * booked there. It grows for other reasons, too, so both must be.
@@ -126,10 +121,11 @@ static __always_inline struct sock *member_of(struct bound *b, struct mib *d)
 		return (void *)b->sk[0];
 	for (__u32 i = 0; i < BOUND_MAX; i++) {
 		__u64 key = b->sk[i];
-		struct listener *l = bpf_map_lookup_elem(&listeners, &key);
+		struct listener *l;
 
 		if (i >= b->n)
 			break;
+		l = bpf_map_lookup_elem(&listeners, &key);
 		if (l && fits((void *)key, l, d))
 			return (void *)key;
 	}

@@ -28,13 +28,6 @@ struct mib {
 	__u64 n[MIB_KINDS];
 };
 
-enum stage {
-	STAGE_SYN,
-	STAGE_ACK,
-	STAGE_COOKIE,
-	STAGES,
-};
-
 struct mib_room {
 	__u64 self; /* address of this room, on this CPU */
 	__u64 map;  /* address of the map that holds it */

@@ -9,6 +9,7 @@
 #include "kernel.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "compat.bpf.h"
 #include "netrx_record.h"
 
 #define NET_RX_SOFTIRQ 3		    /* include/linux/interrupt.h */
@@ -192,8 +193,7 @@ static __always_inline int on_backlog_drop(struct sk_buff *skb)
 	if (!dev)
 		return 0;
 	net = BPF_CORE_READ(dev, nd_net.net);
-	if (bpf_core_field_exists(net->net_cookie))
-		key.netns_cookie = BPF_CORE_READ(net, net_cookie);
+	key.netns_cookie = netns_cookie(net);
 	key.netns = BPF_CORE_READ(net, ns.inum);
 	key.ifindex = BPF_CORE_READ(dev, ifindex);
 	key.cpu = bpf_get_smp_processor_id();

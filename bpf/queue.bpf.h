@@ -10,9 +10,13 @@ static __always_inline __u32 syn_queue_len(struct sock *sk)
 	return BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter);
 }
 
-/* A connection was put on the accept queue. It is full when its length is
- * greater than its limit (include/net/sock.h: sk_acceptq_is_full()).
- */
+/* include/net/sock.h: sk_acceptq_is_full(): one more than the limit fits. */
+static __always_inline bool accept_queue_full(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog);
+}
+
+/* A connection was put on the accept queue. */
 static __always_inline void note_queued(struct listener *l, struct sock *sk)
 {
 	__u32 len;
@@ -31,7 +35,7 @@ static __always_inline void note_accepted(struct listener *l, struct sock *sk)
 {
 	__u64 since = l->accept_full_since;
 
-	if (!since || BPF_CORE_READ(sk, sk_ack_backlog) > BPF_CORE_READ(sk, sk_max_ack_backlog))
+	if (!since || accept_queue_full(sk))
 		return;
 	l->accept_full_since = 0;
 	__sync_fetch_and_add(&l->accept_full_ns, bpf_ktime_get_ns() - since);

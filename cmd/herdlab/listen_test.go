@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"net/netip"
 	"os"
@@ -142,39 +141,22 @@ func TestListenNetCounters(t *testing.T) {
 	}
 }
 
-// needNetns skips where nobody asked for the tests that need root, and fails
-// where somebody did and they cannot run.
+// needNetns is need for root.
 func needNetns(t *testing.T) {
 	t.Helper()
-	asked := os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
-	if testing.Short() && !asked {
-		t.Skip("-short: it needs root, network namespaces and TUN")
+	missing := ""
+	if os.Geteuid() != 0 {
+		missing = "this test needs root, network namespaces and TUN (sudo make test)"
 	}
-	if os.Geteuid() == 0 {
-		return
-	}
-	if asked {
-		t.Fatal("this test needs root, network namespaces and TUN (sudo make test)")
-	}
-	t.Skip("it needs root, network namespaces and TUN: sudo make test")
+	need(t, missing)
 }
 
 // listenOracleOf demands a successful run with one line on stdout, whose
 // counts agree and whose server and device are gone.
 func listenOracleOf(t *testing.T, r result) listenOracle {
 	t.Helper()
-	if r.code != exitOK {
-		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
-	}
-	if n := strings.Count(r.stdout, "\n"); n != 1 || !strings.HasSuffix(r.stdout, "\n") {
-		t.Fatalf("stdout has %d lines, want 1:\n%s", n, r.stdout)
-	}
 	var o listenOracle
-	dec := json.NewDecoder(strings.NewReader(r.stdout))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&o); err != nil {
-		t.Fatalf("decode the oracle: %v\n%s", err, r.stdout)
-	}
+	decodeOracle(t, r, &o)
 	if o.ListenDrops != o.Refusals.total() || o.ListenOverflows != o.Refusals.overflows() {
 		t.Errorf("the kernel counted %d drops, %d of them overflows, the lab %+v", o.ListenDrops, o.ListenOverflows, o.Refusals)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,42 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// asked reports whether somebody wants the tests that need more than a user has:
+// then one that cannot run fails.
+func asked() bool {
+	return os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
+}
+
+// need ends a test for which something is missing, "" for nothing.
+func need(t *testing.T, missing string) {
+	t.Helper()
+	switch {
+	case testing.Short() && !asked():
+		t.Skip("-short: it needs root and network namespaces")
+	case missing == "":
+	case asked():
+		t.Fatal(missing)
+	default:
+		t.Skip(missing)
+	}
+}
+
+// decodeOracle demands a successful run with exactly one line on stdout.
+func decodeOracle(t *testing.T, r result, oracle any) {
+	t.Helper()
+	if r.code != exitOK {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	if n := strings.Count(r.stdout, "\n"); n != 1 || !strings.HasSuffix(r.stdout, "\n") {
+		t.Fatalf("stdout has %d lines, want 1:\n%s", n, r.stdout)
+	}
+	dec := json.NewDecoder(strings.NewReader(r.stdout))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(oracle); err != nil {
+		t.Fatalf("decode the oracle: %v\n%s", err, r.stdout)
+	}
+}
 
 func TestUsage(t *testing.T) {
 	for _, tc := range []struct {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,39 +47,23 @@ func TestNetRXUsage(t *testing.T) {
 	}
 }
 
-// needNamespaces skips where nobody asked for the tests that need root, and
-// fails where somebody did and they cannot run.
+// needNamespaces is need for root and two CPUs.
 func needNamespaces(t *testing.T) {
 	t.Helper()
-	asked := os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
 	missing := ""
-	switch err := netrxPrivileged(); {
-	case testing.Short() && !asked:
-		t.Skip("-short: it needs root and network namespaces")
-	case err != nil:
+	if err := netrxPrivileged(); err != nil {
 		missing = err.Error()
-	case runtime.NumCPU() < 2:
+	} else if runtime.NumCPU() < 2 {
 		missing = "this test needs 2 CPUs"
 	}
-	if missing != "" && asked {
-		t.Fatal(missing)
-	} else if missing != "" {
-		t.Skip(missing)
-	}
+	need(t, missing)
 }
 
 // netrxOracleOf demands a successful run with exactly one line on stdout, whose
 // sums hold.
 func netrxOracleOf(t *testing.T, r result) (o netrxOracle) {
 	t.Helper()
-	if r.code != exitOK || strings.Count(r.stdout, "\n") != 1 {
-		t.Fatalf("exit code %d, stdout %q, stderr:\n%s", r.code, r.stdout, r.stderr)
-	}
-	dec := json.NewDecoder(strings.NewReader(r.stdout))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&o); err != nil {
-		t.Fatalf("decode the oracle: %v\n%s", err, r.stdout)
-	}
+	decodeOracle(t, r, &o)
 	if o.PacketsReceived == 0 || o.PacketsDelivered != nil && *o.PacketsDelivered != o.PacketsReceived {
 		t.Errorf("the device received %d packets, the socket other ones: %s", o.PacketsReceived, r.stdout)
 	}

@@ -144,8 +144,9 @@ func parse(args []string) (*options, error) {
 }
 
 func printHelp(o *options) error {
-	_, err := fmt.Fprintf(os.Stdout, `herdtrace shows, live, which listening socket hurts its clients: thundering herds,
-stranded connections, workers that starve beside an overloaded one.
+	_, err := fmt.Fprintf(os.Stdout, `herdtrace shows, live, which listening socket, queue or core hurts the clients:
+thundering herds, refused and stranded connections, workers that starve beside an
+overloaded one, packets lost on the way to a socket.
 
   sudo herdtrace                          the live screen (lines where stdout is no terminal)
   sudo herdtrace -- wrk -d 30 http://...  trace while a command runs, pass its exit code on

@@ -28,7 +28,6 @@ const JSONVersion = 1
 type JSON struct {
 	w      io.Writer
 	header *sample.Header
-	peaks  peaks
 }
 
 // NewJSON returns a sink that writes to w, one Write for each line.
@@ -246,7 +245,6 @@ func (j *JSON) Begin(h *sample.Header) error {
 // Step implements Sink.
 func (j *JSON) Step(s *Step) error {
 	f := s.Frame
-	j.peaks = j.peaks.next(f)
 	for i := range f.Events {
 		if err := j.write(eventRecord(&f.Events[i])); err != nil {
 			return err
@@ -339,7 +337,7 @@ func (j *JSON) listenerRecords(f *model.Frame, total bool) []jsonListener {
 			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
 			Processes: l.Processes, Holders: l.Holders, Workers: len(l.Workers) + l.GoneWorkers,
 			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax, BurstsUnsent: l.BurstsUnsentTotal,
-			jsonQueue: queueRecord(l, total, j.peaks[l.Inode]), Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
+			jsonQueue: queueRecord(l, total), Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
 			Threads: workerRecords(f, l, total),
 		}
 		if f.MeasuredAt(l, model.SignalAccept) && f.MeasuredAt(l, model.SignalWake) {

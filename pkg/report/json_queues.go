@@ -65,7 +65,7 @@ type jsonNetNS struct {
 }
 
 // queueRecord is l's queues; a summary has their peaks since attach.
-func queueRecord(l *model.Listener, total bool, top peak) *jsonQueue {
+func queueRecord(l *model.Listener, total bool) *jsonQueue {
 	q := l.Queue
 	if q == nil {
 		return nil
@@ -85,7 +85,7 @@ func queueRecord(l *model.Listener, total bool, top peak) *jsonQueue {
 		r.Backlog = &q.Backlog
 	}
 	if total {
-		r.AcceptPeak, r.SynPeak = top.accept, top.syn
+		r.AcceptPeak, r.SynPeak = q.AcceptTop, q.SynTop
 		return r
 	}
 	r.RefusalsPerS, r.FullRatio, r.WaitS = known(q.RefusalsPerS), known(q.AcceptFull), known(q.WaitS)

@@ -22,7 +22,6 @@ type Line struct {
 	loc     *time.Location
 	quiet   bool // no line for each tick
 	summary bool
-	peaks   peaks
 }
 
 // LineOptions select what a Line writes. The zero value is all of it, in UTC.
@@ -93,7 +92,6 @@ func signalLine(h *sample.Header) string {
 // Step implements Sink.
 func (l *Line) Step(s *Step) error {
 	f := s.Frame
-	l.peaks = l.peaks.next(f)
 	if l.summary {
 		return nil
 	}
@@ -237,7 +235,7 @@ func (l *Line) listeners(f *model.Frame) error {
 	}
 	shown := 0
 	for _, ln := range refusersFirst(f.Accept.Listeners) {
-		if ln.AcceptsTotal+ln.CompletionsTotal == 0 && queueText(ln, peak{}) == "" {
+		if ln.AcceptsTotal+ln.CompletionsTotal == 0 && queueText(ln) == "" {
 			continue
 		}
 		if shown++; shown > summaryListeners {
@@ -269,7 +267,7 @@ func (l *Line) listener(f *model.Frame, ln *model.Listener) error {
 		both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), wpc); err != nil {
 		return err
 	}
-	if text := queueText(ln, l.peaks[ln.Inode]); text != "" {
+	if text := queueText(ln); text != "" {
 		return l.print("    %s", text)
 	}
 	return nil

@@ -62,7 +62,7 @@ func refusersFirst(ls []*model.Listener) []*model.Listener {
 
 // queueText says whom a listener refused since attach, where, and why; "" where
 // it refused nobody and sent no cookie.
-func queueText(l *model.Listener, top peak) string {
+func queueText(l *model.Listener) string {
 	q := l.Queue
 	if q == nil || q.Refusals.Total()+q.SyncookiesSentTotal == 0 {
 		return ""
@@ -73,7 +73,7 @@ func queueText(l *model.Listener, top peak) string {
 		if q.Approximate {
 			about = "about "
 		}
-		parts = append(parts, fmt.Sprintf("refused %s%d: %s", about, n, strings.Join(placesText(l, top), ", ")))
+		parts = append(parts, fmt.Sprintf("refused %s%d: %s", about, n, strings.Join(placesText(l), ", ")))
 		if c := clientsText(q); c != "" {
 			parts = append(parts, c)
 		}
@@ -89,7 +89,7 @@ func queueText(l *model.Listener, top peak) string {
 }
 
 // placesText is the refusals by place, and the queue that was full at them.
-func placesText(l *model.Listener, top peak) []string {
+func placesText(l *model.Listener) []string {
 	q := l.Queue
 	var out []string
 	add := func(n uint64, where string) {
@@ -101,9 +101,9 @@ func placesText(l *model.Listener, top peak) []string {
 	add(q.Refusals.AcceptQueueACK, "at the final ACK")
 	add(q.Refusals.AcceptQueueCookie, "at the ACK of a SYN cookie")
 	if n := len(out); n > 0 {
-		out[n-1] += fmt.Sprintf(" (accept queue %d of %d%s)", top.accept, l.AcceptQueueMax, limitText(q.LimitFrom, q.LimitUncertain))
+		out[n-1] += fmt.Sprintf(" (accept queue %d of %d%s)", q.AcceptTop, l.AcceptQueueMax, limitText(q.LimitFrom, q.LimitUncertain))
 	}
-	add(q.Refusals.SynQueue, fmt.Sprintf("at the SYN queue (%d of %d%s)", top.syn, q.SynQueueMax, limitText(q.SynLimitFrom, false)))
+	add(q.Refusals.SynQueue, fmt.Sprintf("at the SYN queue (%d of %d%s)", q.SynTop, q.SynQueueMax, limitText(q.SynLimitFrom, false)))
 	return out
 }
 

@@ -65,23 +65,6 @@ func TestSummaryHasThePeaks(t *testing.T) {
 	}
 }
 
-// TestPeaksForget: a listener that is gone is not remembered, and one that took
-// its inode does not inherit its peak.
-func TestPeaksForget(t *testing.T) {
-	at := func(inode uint64, length uint32) *model.Frame {
-		l := &model.Listener{Queue: &model.Queue{}}
-		l.Inode, l.Queue.AcceptQueuePeak = inode, length
-		return &model.Frame{Accept: &model.Accept{Listeners: []*model.Listener{l}}}
-	}
-	p := peaks(nil).next(at(1, 9)).next(&model.Frame{}).next(at(1, 3))
-	if p[1].accept != 9 {
-		t.Errorf("%+v", p)
-	}
-	if p = p.next(at(2, 5)).next(at(1, 3)); len(p) != 1 || p[1].accept != 3 {
-		t.Errorf("%+v", p)
-	}
-}
-
 // unknownFrame is a Frame of which nothing is known, or all is infinite.
 func unknownFrame(v float64) *model.Frame {
 	l := &model.Listener{WakeupsPerAccept: v, AcceptsPerS: v, Queue: &model.Queue{RefusalsPerS: v, SynPerS: v, CookiesPerS: v, AcceptFull: v, WaitS: v}}
@@ -168,6 +151,7 @@ func TestTickLinesAreShort(t *testing.T) {
 func queueOf(change func(q *model.Queue)) *model.Listener {
 	l := &model.Listener{Queue: &model.Queue{LimitFrom: model.LimitApplication, SynLimitFrom: model.LimitMaxSynBacklog}}
 	l.AcceptQueueMax, l.Queue.SynQueueMax = 128, 384
+	l.Queue.AcceptTop, l.Queue.SynTop = 129, 385
 	change(l.Queue)
 	return l
 }
@@ -198,11 +182,11 @@ func TestQueueText(t *testing.T) {
 		{"cookies", "30 SYN cookies sent, 2 came back false", func(q *model.Queue) { q.SyncookiesSentTotal, q.SyncookiesFailedTotal = 30, 2 }},
 	}
 	for _, tt := range tests {
-		if got := queueText(queueOf(tt.change), peak{129, 385}); got != tt.want {
+		if got := queueText(queueOf(tt.change)); got != tt.want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, tt.want)
 		}
 	}
-	if got := queueText(&model.Listener{}, peak{}); got != "" {
+	if got := queueText(&model.Listener{}); got != "" {
 		t.Errorf("not measured: %q", got)
 	}
 }

@@ -84,11 +84,11 @@ func (c *clientMap) sweep(listeners map[uint64]*listenerState) error {
 		fresh[inode] = &copied
 	}
 	gone, err := c.count(fresh, listeners)
+	for i := range gone { // also after an error: these are in c.done
+		c.m.Delete(&gone[i])
+	}
 	if err != nil {
 		return err
-	}
-	for i := range gone {
-		c.m.Delete(&gone[i])
 	}
 	c.now = fresh
 	return c.estimate(listeners)
@@ -102,6 +102,9 @@ func (c *clientMap) count(fresh map[uint64]*sample.RefusedClients, listeners map
 	}
 	var gone []bpf.AcceptClientKey
 	held := make(map[uint64]uint64)
+	for inode := range c.now {
+		held[inode] = 0 // where the last one has given up, too
+	}
 	now := monoNS()
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -132,7 +135,7 @@ func (c *clientMap) count(fresh map[uint64]*sample.RefusedClients, listeners map
 			return gone, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read refused clients: %w", err)
+			return gone, fmt.Errorf("read refused clients: %w", err)
 		}
 	}
 }

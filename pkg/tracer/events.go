@@ -39,28 +39,46 @@ func (e *eventReader) Close() { e.rd.Close() }
 
 // drain returns the events since the last call.
 func (e *eventReader) drain() ([]sample.Event, error) {
-	e.rd.SetDeadline(time.Unix(1, 0)) // long past: take what is there
+	raws, err := drainRing[bpf.AcceptEvent](e.rd, &e.rec)
 	var out []sample.Event
+	for i := range raws {
+		if ev, ok := eventOf(&raws[i]); ok {
+			out = append(out, ev)
+		}
+	}
+	if err != nil {
+		return out, fmt.Errorf("read event ring: %w", err)
+	}
+	return out, nil
+}
+
+// drainRing returns the records of a ring since the last call, without waiting.
+func drainRing[T any](rd *ringbuf.Reader, rec *ringbuf.Record) (out []T, err error) {
+	rd.SetDeadline(time.Unix(1, 0)) // long past: take what is there
 	for {
-		err := e.rd.ReadInto(&e.rec)
+		err := rd.ReadInto(rec)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return out, nil
 		}
 		if err != nil {
-			return out, fmt.Errorf("read event ring: %w", err)
+			return out, err
 		}
-		if ev, ok := decodeEvent(e.rec.RawSample); ok {
-			out = append(out, ev)
+		if raw, ok := decodeRecord[T](rec.RawSample); ok {
+			out = append(out, raw)
 		}
 	}
 }
 
-func decodeEvent(b []byte) (sample.Event, bool) {
-	var raw bpf.AcceptEvent
-	if len(b) < int(unsafe.Sizeof(raw)) {
-		return sample.Event{}, false
+func decodeRecord[T any](b []byte) (raw T, ok bool) {
+	size := unsafe.Sizeof(raw)
+	if len(b) < int(size) {
+		return raw, false
 	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), b)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), size), b)
+	return raw, true
+}
+
+func eventOf(raw *bpf.AcceptEvent) (sample.Event, bool) {
 	out := sample.Event{MonoNS: raw.MonoNs, Inode: raw.Ino, CPU: raw.Cpu, AcceptQueueLen: raw.AcceptQueueLen}
 	switch bpf.AcceptEventKind(raw.Kind) {
 	case bpf.AcceptEventKindEVENT_HERD_BURST:
@@ -70,7 +88,7 @@ func decodeEvent(b []byte) (sample.Event, bool) {
 		out.Place = placeNames[bpf.AcceptPlace(raw.Place)]
 		out.Client = net.JoinHostPort(clientAddr(raw.ClientFamily, raw.ClientAddr), strconv.Itoa(int(raw.ClientPort)))
 	default:
-		return out, false
+		return sample.Event{}, false
 	}
 	return out, true
 }

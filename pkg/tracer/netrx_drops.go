@@ -6,13 +6,10 @@ package tracer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -155,29 +152,11 @@ func settle(before, after dropTable, total, known uint64) uint64 {
 
 // events drains the ring, without waiting.
 func (r *dropReader) events() ([]sample.Event, error) {
-	r.ring.SetDeadline(time.Unix(1, 0)) // long past: take what is there
-	var raws []bpf.NetrxBacklogEvent
-	var rec ringbuf.Record
-	for {
-		err := r.ring.ReadInto(&rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return mergeDropEvents(raws), nil
-		}
-		if err != nil {
-			return mergeDropEvents(raws), fmt.Errorf("read backlog ring: %w", err)
-		}
-		if raw, ok := decodeDropEvent(rec.RawSample); ok {
-			raws = append(raws, raw)
-		}
+	raws, err := drainRing[bpf.NetrxBacklogEvent](r.ring, &ringbuf.Record{})
+	if err != nil {
+		return mergeDropEvents(raws), fmt.Errorf("read backlog ring: %w", err)
 	}
-}
-
-func decodeDropEvent(b []byte) (raw bpf.NetrxBacklogEvent, ok bool) {
-	if len(b) < int(unsafe.Sizeof(raw)) {
-		return raw, false
-	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), b)
-	return raw, true
+	return mergeDropEvents(raws), nil
 }
 
 // mergeDropEvents makes one event of a device's that are close to each other.

@@ -114,7 +114,7 @@ func TestMergeDropEvents(t *testing.T) {
 func FuzzDecodeDropEvent(f *testing.F) {
 	f.Add(make([]byte, 56))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if raw, ok := decodeDropEvent(b); ok {
+		if raw, ok := decodeRecord[bpf.NetrxBacklogEvent](b); ok {
 			mergeDropEvents([]bpf.NetrxBacklogEvent{raw, raw})
 		}
 	})

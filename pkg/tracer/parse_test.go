@@ -93,9 +93,14 @@ func FuzzParseHost(f *testing.F) {
 }
 
 func FuzzDecodeEvent(f *testing.F) {
-	f.Add(make([]byte, 32))
+	f.Add(make([]byte, 128))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if e, ok := decodeEvent(b); !ok && e != (sample.Event{}) {
+		raw, ok := decodeRecord[bpf.AcceptEvent](b)
+		e := sample.Event{}
+		if ok {
+			e, ok = eventOf(&raw)
+		}
+		if !ok && e != (sample.Event{}) {
 			t.Errorf("refused, and yet %+v", e)
 		}
 	})

@@ -23,11 +23,25 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
+// asked reports whether somebody wants the tests that trace: then one that
+// cannot run fails.
+func asked() bool {
+	return os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
+}
+
+// need ends a test for which something is missing.
+func need(t testing.TB, missing string) {
+	t.Helper()
+	if asked() {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+}
+
 // open attaches, or skips where nobody asked for tests that trace.
 func open(t testing.TB, o Options) *Tracer {
 	t.Helper()
-	asked := os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
-	if !asked && (testing.Short() || os.Geteuid() != 0) {
+	if !asked() && (testing.Short() || os.Geteuid() != 0) {
 		t.Skip("it needs root and BPF: sudo make test")
 	}
 	tr, err := Open(o)

@@ -122,18 +122,18 @@ func receiver(l *Limits, n *model.NetRX) *model.Device {
 }
 
 func netrxCause(f *model.Frame, d *model.Device, c *model.CPU) string {
-	name, queues, rps := model.Printable(d.Name), plural(len(d.Queues), "RX queue"), steered(d)
+	name, queues, rps := model.Printable(d.Name), model.Plural(len(d.Queues), "RX queue"), steered(d)
 	switch {
 	case len(d.Queues) == 0:
 		return fmt.Sprintf("how %s spreads its packets could not be seen", name)
 	case len(rps) == 1 && rps[0] == c.CPU.CPU:
 		return fmt.Sprintf("receive packet steering (RPS) of %s sends everything to this core", name)
 	case len(rps) > 0:
-		return fmt.Sprintf("%s has %s and steers packets (RPS) to %s, yet few flows hash to few of them", name, queues, plural(len(rps), "core"))
+		return fmt.Sprintf("%s has %s and steers packets (RPS) to %s, yet few flows hash to few of them", name, queues, model.Plural(len(rps), "core"))
 	case len(d.Queues) == 1:
 		return fmt.Sprintf("%s has 1 RX queue, and receive packet steering (RPS) is off", name)
 	case allInterrupts(f, d, c):
-		return fmt.Sprintf("all %s of %s go to this core, and receive packet steering (RPS) is off", plural(len(d.IRQs), "interrupt"), name)
+		return fmt.Sprintf("all %s of %s go to this core, and receive packet steering (RPS) is off", model.Plural(len(d.IRQs), "interrupt"), name)
 	}
 	return fmt.Sprintf("%s has %s, yet this core serves most: few flows that hash to one queue, or interrupts that share a core; receive packet steering (RPS) is off", name, queues)
 }

@@ -167,7 +167,7 @@ func clients(q *model.Queue) string {
 	if q.SeenTotal < q.Refusals.Total() {
 		least = "at least "
 	}
-	total := plural(int(c.Total), "client")
+	total := model.Plural(int(c.Total), "client")
 	if c.Estimated {
 		total = roughly(true, float64(c.Total)) + " clients"
 	}

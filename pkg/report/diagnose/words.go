@@ -12,7 +12,7 @@ import (
 func subject(l *model.Listener) string {
 	workers := "no worker seen"
 	if n := liveThreads(l); n > 0 {
-		workers = plural(n, "worker")
+		workers = model.Plural(n, "worker")
 	}
 	return fmt.Sprintf("listener %s (%s, %s)", model.Printable(l.Name), model.Printable(l.Program), workers)
 }
@@ -26,13 +26,6 @@ func liveThreads(l *model.Listener) int {
 		}
 	}
 	return n
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // estimate prints a share that was extrapolated.

@@ -103,7 +103,7 @@ func (v *View) cpuFacts() []string {
 	}
 	if len(n.Devices) > 0 && n.Devices[0].PacketsPerS > 0 {
 		d := &n.Devices[0]
-		out += fmt.Sprintf("  %s %s, %s", clip(safe(d.Name), 16), perSecond(d.PacketsPerS), plural(len(d.Queues), "queue"))
+		out += fmt.Sprintf("  %s %s, %s", clip(safe(d.Name), 16), perSecond(d.PacketsPerS), model.Plural(len(d.Queues), "queue"))
 	}
 	if len(n.Drops) > 0 && n.Drops[0].Delta > 0 {
 		out += fmt.Sprintf("  most drops: %s from cpu%d", clip(safe(n.Drops[0].Device), 16), n.Drops[0].FromCPU)

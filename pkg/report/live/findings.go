@@ -87,7 +87,7 @@ func (v *View) findingLines(w, n int) []line {
 		out = append(append(out, sentences[i]...), remedies[i]...)
 	}
 	if more > 0 {
-		out = append(out, line{text: "and " + plural(more, "more finding"), st: Warn, indent: indent})
+		out = append(out, line{text: "and " + model.Plural(more, "more finding"), st: Warn, indent: indent})
 	}
 	return out
 }
@@ -151,7 +151,7 @@ func (v *View) calm() (string, Style) {
 	if v.QuietFrom > 0 { // the totals still hold the herd that is gone
 		factorText = f.Accept.WakeupsPerS / f.Accept.AcceptsPerS
 	}
-	text := "no finding in " + span(max(f.Elapsed-v.QuietFrom, 0)) + ": " + plural(open, "listener")
+	text := "no finding in " + span(max(f.Elapsed-v.QuietFrom, 0)) + ": " + model.Plural(open, "listener")
 	if s := factor(factorText); s != none {
 		text += ", " + s + " wake-ups per connection"
 	} else {

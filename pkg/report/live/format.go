@@ -145,11 +145,3 @@ func every(ns uint64) string {
 	}
 	return fmt.Sprintf("%.0f h", d.Hours())
 }
-
-// plural is "1 listener", "3 listeners".
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -191,7 +191,7 @@ func (v *View) threadTable(l *model.Listener) *table[*model.Worker] {
 
 // facts are the lines over the threads of an opened listener.
 func facts(l *model.Listener) []string {
-	sockets := plural(l.Sockets, "socket")
+	sockets := model.Plural(l.Sockets, "socket")
 	if l.ReusePort {
 		sockets += " (SO_REUSEPORT)"
 	}

@@ -21,7 +21,11 @@ type Builder struct {
 	// refusals and clients are by listener, unattributed by namespace.
 	refusals, clients tally[uint64]
 	unattributed      tally[sample.NetNSID]
+	tops              map[uint64]lengths // by listener
 }
+
+// lengths are of a listener's two queues.
+type lengths struct{ accept, syn uint32 }
 
 type named struct{ name, program string }
 

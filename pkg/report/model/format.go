@@ -21,3 +21,11 @@ func Num(v float64) string {
 	}
 	return fmt.Sprintf("%.1f", v)
 }
+
+// Plural is "1 listener", "3 listeners".
+func Plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

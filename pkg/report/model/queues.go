@@ -32,6 +32,10 @@ type Queues struct {
 type Queue struct {
 	sample.Queues // the totals since attach
 
+	// AcceptTop and SynTop are the greatest lengths since the first Sample, those
+	// of the Samples are of an interval each.
+	AcceptTop, SynTop uint32
+
 	Delta        sample.Refusals // in the interval
 	ClientsDelta uint64
 	CookiesDelta uint64
@@ -131,15 +135,22 @@ func (b *Builder) eachQueue(f *Frame) {
 		}
 	}
 	refusals, clients := make(map[uint64]uint64), make(map[uint64]uint64)
+	tops := make(map[uint64]lengths)
 	for _, l := range f.Accept.Listeners {
 		if l.Queues == nil {
 			continue
 		}
-		l.Queue = buildQueue(l, before[l.Inode], settings[l.NetNSID()], f)
+		q := buildQueue(l, before[l.Inode], settings[l.NetNSID()], f)
+		l.Queue = q
+		top := b.tops[l.Inode]
+		q.AcceptTop = max(top.accept, q.AcceptQueuePeak, l.AcceptQueueLen)
+		q.SynTop = max(top.syn, q.SynQueuePeak, q.SynQueueLen)
+		tops[l.Inode] = lengths{q.AcceptTop, q.SynTop}
 		refusals[l.Inode], clients[l.Inode] = l.Queue.Refusals.Total(), l.Queue.Clients.Total
 	}
 	b.refusals.update(refusals)
 	b.clients.update(clients)
+	b.tops = tops
 }
 
 // sumQueues adds up what is known of the queues. It is unknown where there are

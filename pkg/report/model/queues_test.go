@@ -288,3 +288,17 @@ func TestSpent(t *testing.T) {
 	want(t, "Run at first", s.Run, Unknown())
 	want(t, "Sleep at first", s.Sleep, Unknown())
 }
+
+// TestQueueTopForgets: a listener that is gone is not remembered, and one that
+// took its inode does not inherit its greatest length.
+func TestQueueTopForgets(t *testing.T) {
+	at := func(inode uint64, length uint32) sample.Listener {
+		return sample.Listener{Inode: inode, Proto: "tcp", Queues: &sample.Queues{AcceptQueuePeak: length, SynQueuePeak: 2 * length}}
+	}
+	fs := frames(tick(10, at(1, 9)), tick(11, at(1, 3)), tick(12, at(2, 5)), tick(13, at(1, 3)))
+	for i, want := range []uint32{9, 9, 5, 3} {
+		if q := fs[i].Accept.Listeners[0].Queue; q.AcceptTop != want || q.SynTop != 2*want {
+			t.Errorf("frame %d: %d and %d, want %d and %d", i, q.AcceptTop, q.SynTop, want, 2*want)
+		}
+	}
+}
