@@ -18,6 +18,14 @@ static __always_inline __u32 task_state(struct task_struct *t)
 	return BPF_CORE_READ((struct task_struct___pre_v514 *)t, state);
 }
 
+/* For a pointer of which the verifier knows the type: no call of a helper. */
+static __always_inline __u32 task_state_typed(struct task_struct *t)
+{
+	if (bpf_core_field_exists(t->__state))
+		return t->__state;
+	return ((struct task_struct___pre_v514 *)t)->state;
+}
+
 /* v5.6 on: an MPTCP socket wraps the TCP socket that really listens
  * (net/mptcp/protocol.h: mptcp_sock.first). The type is absent where
  * CONFIG_MPTCP is off.

@@ -94,12 +94,28 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct cgroup;
+struct cfs_rq;
+struct rq;
+struct task_group;
+
 struct sched_entity {
+	__u64 exec_start;
 	__u64 sum_exec_runtime;
+	__u64 nr_migrations;
+	struct sched_entity *parent;
+	struct cfs_rq *cfs_rq;
 };
 
 struct sched_info {
+	unsigned long pcount;
 	unsigned long long run_delay;
+	unsigned long long last_arrival;
+	unsigned long long last_queued;
+};
+
+struct cpumask {
+	unsigned long bits[1];
 };
 
 struct thread_info {
@@ -110,17 +126,59 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	int static_prio;
+	unsigned int policy;
+	int nr_cpus_allowed;
+	const struct cpumask *cpus_ptr;
 	struct sched_entity se;
+	struct task_group *sched_task_group;
 	struct sched_info sched_info;
 	int exit_state;
 	int pid;
 	int tgid;
 	unsigned long nvcsw;
+	unsigned long nivcsw;
 	__u64 start_boottime;
 	char comm[16];
 	struct files_struct *files;
 	void *stack;
 	unsigned int __state;
+};
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct task_group {
+	struct cgroup_subsys_state css;
+};
+
+struct cfs_rq {
+	unsigned int h_nr_queued;
+	unsigned int h_nr_runnable;
+	struct rq *rq;
+	struct task_group *tg;
+	__u64 throttled_clock_self;
+	__u64 throttled_clock_self_time;
+	int throttled;
+	int throttle_count;
+};
+
+struct rq {
+	unsigned int nr_running;
+	struct cfs_rq cfs;
+	__u64 clock;
+	__u64 clock_task;
+	int cpu;
+	__u64 prev_steal_time;
 };
 
 struct ns_common {
@@ -256,6 +314,12 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+	__u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 struct bpf_iter__bpf_map_elem {

@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
+#include "log2.bpf.h"
 #include "netrx_record.h"
 
 #define NET_RX_SOFTIRQ 3		    /* include/linux/interrupt.h */
@@ -57,32 +58,6 @@ static __always_inline struct net_rx *net_rx_here(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&net_rx_cpus, &zero);
-}
-
-static __always_inline __u32 log2_slot(__u64 ns)
-{
-	__u32 v = ns;
-	__u32 slot = 0;
-
-	if (ns >> LATENCY_SLOTS)
-		return LATENCY_SLOTS - 1;
-	if (v >> 16) {
-		v >>= 16;
-		slot += 16;
-	}
-	if (v >> 8) {
-		v >>= 8;
-		slot += 8;
-	}
-	if (v >> 4) {
-		v >>= 4;
-		slot += 4;
-	}
-	if (v >> 2) {
-		v >>= 2;
-		slot += 2;
-	}
-	return slot + (v >> 1);
 }
 
 /* kernel/softirq.c: handle_softirqs() runs one vector after the other, each

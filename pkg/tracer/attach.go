@@ -38,7 +38,7 @@ func (u *Unavailable) Unwrap() error { return u.Err }
 
 // objects are the compiled BPF objects: one for each set of programs that share
 // maps. Their programs and maps have names of their own.
-var objects = []func() (*ebpf.CollectionSpec, error){bpf.LoadAccept, bpf.LoadNetrx}
+var objects = []func() (*ebpf.CollectionSpec, error){bpf.LoadAccept, bpf.LoadNetrx, bpf.LoadSched}
 
 // object is one of them, its maps created.
 type object struct {
@@ -86,7 +86,10 @@ func loadKernel(o *Options) (*kernel, error) {
 }
 
 func sizeMaps(spec *ebpf.CollectionSpec, o *Options) {
-	for name, n := range map[string]uint32{"listeners": o.MaxListeners, "workers": o.MaxWorkers, "backlog_drops": o.MaxDrops} {
+	for name, n := range map[string]uint32{
+		"listeners": o.MaxListeners, "workers": o.MaxWorkers, "backlog_drops": o.MaxDrops,
+		"cores": uint32(ebpfCPUs()), "thread_waits": o.MaxThreads,
+	} {
 		if m := spec.Maps[name]; m != nil && n > 0 {
 			m.MaxEntries = n
 		}
@@ -120,6 +123,19 @@ func (k *kernel) setVariable(name string, v any) error {
 		}
 	}
 	return fmt.Errorf("set %s: no BPF object has it", name)
+}
+
+// variable reads a global variable of whatever object has it.
+func (k *kernel) variable(name string, to any) error {
+	for _, o := range k.objects {
+		if x := o.maps.Variables[name]; x != nil {
+			if err := x.Get(to); err != nil {
+				return fmt.Errorf("read %s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("read %s: no BPF object has it", name)
 }
 
 // createMaps makes the maps that all programs share.
@@ -197,7 +213,11 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 	if v.prepare != nil {
 		if err := v.prepare(k); err != nil {
 			undo()
-			return &Unavailable{Signal: signal, Variant: v.name, Hook: v.hooks[0].name, Err: err}
+			at := v.name
+			if len(v.hooks) > 0 {
+				at = v.hooks[0].name
+			}
+			return &Unavailable{Signal: signal, Variant: v.name, Hook: at, Err: err}
 		}
 	}
 	for i := range v.hooks {

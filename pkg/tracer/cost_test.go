@@ -102,15 +102,18 @@ func benchmarkCost(b *testing.B, costCases []costCase) {
 	open(b, Options{}).Close()
 	const rounds, calls = 7, 20_000
 	wall := make([]time.Duration, len(costCases))
-	perRun := make([]float64, len(costCases))
+	perRun, perOp := make([]float64, len(costCases)), make([]float64, len(costCases))
 	for range rounds {
 		for i := range costCases {
-			w, r := measureCost(b, &costCases[i], calls)
+			w, r, o := measureCost(b, &costCases[i], calls)
 			if wall[i] == 0 || w < wall[i] {
 				wall[i] = w
 			}
 			if perRun[i] == 0 || r < perRun[i] {
 				perRun[i] = r
+			}
+			if perOp[i] == 0 || o < perOp[i] {
+				perOp[i] = o
 			}
 		}
 	}
@@ -123,13 +126,14 @@ func benchmarkCost(b *testing.B, costCases []costCase) {
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(wall[i].Nanoseconds())/float64(n), "wall-ns/op")
 			b.ReportMetric(perRun[i], "bpf-ns/run")
+			b.ReportMetric(perOp[i]/float64(n), "bpf-ns/op")
 		})
 	}
 }
 
 // measureCost returns the wall time of the load without statistics, and the mean
-// run time of the programs with them.
-func measureCost(b *testing.B, c *costCase, calls int) (time.Duration, float64) {
+// run time of the programs with them, of a run and in sum.
+func measureCost(b *testing.B, c *costCase, calls int) (wall time.Duration, perRun, sum float64) {
 	b.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -157,7 +161,7 @@ func measureCost(b *testing.B, c *costCase, calls int) (time.Duration, float64) 
 	}
 	start := time.Now()
 	c.load(b, calls)
-	wall := time.Since(start)
+	wall = time.Since(start)
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
 		b.Fatal(err)
@@ -173,7 +177,7 @@ func measureCost(b *testing.B, c *costCase, calls int) (time.Duration, float64) 
 		}
 	}
 	if runs == 0 {
-		return wall, 0
+		return wall, 0, 0
 	}
-	return wall, float64(run.Nanoseconds()) / float64(runs)
+	return wall, float64(run.Nanoseconds()) / float64(runs), float64(run.Nanoseconds())
 }

@@ -100,7 +100,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		if ok {
 			e, ok = eventOf(&raw)
 		}
-		if !ok && e != (sample.Event{}) {
+		if !ok && e.Kind != "" {
 			t.Errorf("refused, and yet %+v", e)
 		}
 	})

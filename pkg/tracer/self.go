@@ -44,11 +44,23 @@ var backlogLossNames = map[bpf.NetrxBacklogLoss]string{
 	bpf.NetrxBacklogLossLOSS_BACKLOG_RING_FULL: "cpu_backlog_ring_full",
 }
 
+// schedLossNames are those by enum sched_loss of sched_record.h.
+var schedLossNames = map[bpf.SchedSchedLoss]string{
+	bpf.SchedSchedLossLOSS_EXIT_RING_FULL:  "exit_ring_full",
+	bpf.SchedSchedLossLOSS_STALL_RING_FULL: "stall_ring_full",
+	bpf.SchedSchedLossLOSS_STALL_MAP_FULL:  "stall_map_full",
+	bpf.SchedSchedLossLOSS_WAIT_MAP_FULL:   "wait_map_full",
+	bpf.SchedSchedLossLOSS_RIVAL_MAP_FULL:  "rival_map_full",
+	bpf.SchedSchedLossLOSS_PARKED_MAP_FULL: "parked_map_full",
+	bpf.SchedSchedLossLOSS_WOKEN_MAP_FULL:  "woken_map_full",
+}
+
 // selfMeter measures the tracer itself.
 type selfMeter struct {
 	kern          *kernel
 	losses        *ebpf.Map
 	backlogLosses *ebpf.Map
+	schedLosses   *ebpf.Map
 	maps          uint64 // bytes
 
 	stats     io.Closer // while the kernel measures
@@ -68,7 +80,7 @@ type programTotals struct {
 }
 
 func newSelfMeter(k *kernel) (*selfMeter, error) {
-	m := &selfMeter{kern: k, losses: k.mapOf("losses"), backlogLosses: k.mapOf("backlog_losses")}
+	m := &selfMeter{kern: k, losses: k.mapOf("losses"), backlogLosses: k.mapOf("backlog_losses"), schedLosses: k.mapOf("sched_losses")}
 	for _, o := range k.objects {
 		for _, mp := range o.maps.Maps {
 			m.maps += mapBytes(mp)
@@ -181,6 +193,11 @@ func (m *selfMeter) read() (sample.Self, error) {
 	}
 	for kind, name := range backlogLossNames {
 		if err := addLost(s.Lost, name, m.backlogLosses, uint32(kind)); err != nil {
+			return s, err
+		}
+	}
+	for kind, name := range schedLossNames {
+		if err := addLost(s.Lost, name, m.schedLosses, uint32(kind)); err != nil {
 			return s, err
 		}
 	}

@@ -40,6 +40,9 @@ type Options struct {
 	MaxListeners, MaxWorkers uint32
 	// MaxDrops sizes the map of backlog drops: 1024 devices and cores when 0.
 	MaxDrops uint32
+	// MaxThreads sizes the map of threads whose waits were taken apart: 16384
+	// when 0.
+	MaxThreads uint32
 }
 
 // Tracer is an attached tracer and a sample.Source. Its methods are for one
@@ -50,6 +53,7 @@ type Tracer struct {
 	kern   *kernel
 	accept *acceptReader
 	netrx  *netrxReader
+	sched  *schedReader // nil: not measured
 	self   *selfMeter
 	events *eventReader
 	zero   *sample.Sample // the first one, as of Open, until Next has returned it
@@ -99,6 +103,9 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 		return err
 	}
 	if t.netrx, err = newNetRXReader(t.kern, softnet, t.accept.namespaces); err != nil {
+		return err
+	}
+	if t.sched, err = newSchedReader(t.kern, &t.opts); err != nil {
 		return err
 	}
 	if t.events, err = newEventReader(t.kern); err != nil {
@@ -176,6 +183,7 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 		}
 		t.self.rotate()
 		t.netrx.latency.rotate()
+		t.sched.between()
 	}
 	if ctx.Err() != nil {
 		t.done = true
@@ -194,6 +202,7 @@ func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
 	s.Host, s.CPUs = readHost()
 	drops := t.netrx.fill(s)
+	stalls := t.sched.fill(s)
 	var err error
 	if s.Accept, s.Events, err = t.accept.read(final); err != nil {
 		return nil, err
@@ -209,7 +218,7 @@ func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 		bursts = t.accept.listen.tell(t.accept, bursts)
 	}
 	s.Events = append(s.Events, t.accept.selected(bursts)...)
-	s.Events = append(s.Events, drops...)
+	s.Events = append(append(s.Events, drops...), stalls...)
 	if s.Self, err = t.self.read(); err != nil {
 		return nil, err
 	}
@@ -219,6 +228,7 @@ func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 	if n := t.netrx.unread; n > 0 {
 		s.Self.Lost["netrx_unread"] = n
 	}
+	t.sched.addLost(s.Self.Lost)
 	return s, nil
 }
 
@@ -233,6 +243,7 @@ func (t *Tracer) Close() error {
 	if t.netrx != nil {
 		t.netrx.Close()
 	}
+	t.sched.Close()
 	if t.accept != nil {
 		t.accept.Close()
 	}

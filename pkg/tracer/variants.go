@@ -20,6 +20,12 @@ const (
 	SignalNetRX = "netrx"
 	// SignalBacklog is whose packets a full CPU backlog refused.
 	SignalBacklog = "cpu-backlog"
+	// SignalRunq is who ran, who waited for a core, and why.
+	SignalRunq = "runq"
+	// SignalThrottle is which cgroups' CPU quotas stopped them.
+	SignalThrottle = "throttle"
+	// SignalCPUTime is what /proc claims that processes used.
+	SignalCPUTime = "cputime"
 )
 
 // flagByState is set where the wake window opens at the child's ESTABLISHED.
@@ -169,6 +175,58 @@ var variants = map[string][]variant{
 			note:     "from /proc/net/softnet_stat: packets and drops are exact, NET_RX time and latency are not seen",
 		},
 	},
+	// One hook, since the kernel notes when a thread became runnable. Where it
+	// does not, the classical three and a map.
+	SignalRunq: {
+		{
+			name:     "sched_info",
+			accuracy: sample.Exact,
+			note:     "what a wait was for is found out from 100 us on; whom it was for is who ran at its end",
+			prepare:  prepareSchedInfo,
+			hooks:    []hook{{program: "sched_switch", name: "tp_btf/sched_switch"}},
+		},
+		{
+			name:     "wakeups",
+			accuracy: sample.Approximate,
+			note:     "waits of single threads are not known, and none that began before attach",
+			prepare:  prepareRunq,
+			hooks: []hook{
+				{program: "sched_switch_classic", name: "tp_btf/sched_switch"},
+				{program: "sched_wakeup_classic", name: "tp_btf/sched_wakeup"},
+				{program: "sched_wakeup_new_classic", name: "tp_btf/sched_wakeup_new"},
+			},
+		},
+	},
+	// No hook of its own: no kernel has a tracepoint for it, and the function
+	// that stops a run queue is called for many that it then does not stop. The
+	// counters are cpu.stat's in all of them.
+	SignalThrottle: {
+		{
+			name:     "stall_clock",
+			accuracy: sample.Exact,
+			prepare:  prepareStalls("throttled_clock_self_time"),
+		},
+		{
+			name:     "pelt_clock",
+			accuracy: sample.Approximate,
+			note:     "quota, periods and throttled time are cpu.stat's; how long single stops are is on a clock that goes slower on a core that does",
+			prepare:  prepareStalls("throttled_clock_pelt_time", "throttled_clock_task_time"),
+		},
+		{
+			name:     "cpu_stat",
+			accuracy: sample.Approximate,
+			note:     "quota, periods and throttled time are cpu.stat's; single stops and whose waits they are is not seen",
+			prepare:  prepareCPUStat,
+		},
+	},
+	SignalCPUTime: {
+		{
+			name:     "proc_stat",
+			accuracy: sample.Exact,
+			note:     "of the 32 busiest processes",
+			prepare:  needsRunq,
+		},
+	},
 	// No fexit/enqueue_to_backlog, which every packet would pay for.
 	SignalBacklog: {
 		{
@@ -186,4 +244,4 @@ var variants = map[string][]variant{
 }
 
 // signals is the order in which they are attached.
-var signals = []string{SignalAccept, SignalWake, SignalListen, SignalNetRX, SignalBacklog}
+var signals = []string{SignalAccept, SignalWake, SignalListen, SignalNetRX, SignalBacklog, SignalRunq, SignalThrottle, SignalCPUTime}

@@ -15,6 +15,9 @@ type CPU struct {
 	// KsoftirqdRunNS is how long ksoftirqd/N ran, since it began; it also
 	// serves the other softirqs.
 	KsoftirqdRunNS uint64 `json:"ksoftirqd_run_ns"`
+	// Runq is counted by the hook at each context switch, since attach; nil
+	// where it does not attach.
+	Runq *Runq `json:"runq,omitempty"`
 }
 
 // CPUTimes are columns of /proc/stat, in nanoseconds since boot.

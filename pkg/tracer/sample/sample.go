@@ -77,7 +77,11 @@ type Sample struct {
 	Listen *Listen `json:"listen,omitempty"`
 	CPUs   []CPU   `json:"cpus,omitempty"`
 	NetRX  *NetRX  `json:"netrx,omitempty"`
-	Events []Event `json:"events,omitempty"`
+	// Sched is nil, and so are the Runq of CPUs, where the runq signal is not
+	// measured. CGroups is nil where there is no cpu controller to be seen.
+	Sched   *Sched   `json:"sched,omitempty"`
+	CGroups []CGroup `json:"cgroups,omitempty"`
+	Events  []Event  `json:"events,omitempty"`
 }
 
 // Self is the tracer's own cost and blind spots.
@@ -232,6 +236,11 @@ const (
 	// EventBacklogDrop: the CPU backlog was full, and Refused packets of Device
 	// were dropped since the last such event.
 	EventBacklogDrop = "cpu-backlog-drop"
+	// EventThrottle: a cgroup's quota was used up in one period. MonoNS is when
+	// it could run again; DurationNS how long its longest-stopped core was
+	// stopped, ThrottledNS the sum over the Cores that were; Threads of it
+	// waited, of which TIDs are some.
+	EventThrottle = "throttle"
 )
 
 // Event is something rare that happened between two ticks.
@@ -247,4 +256,12 @@ type Event struct {
 	Client         string `json:"client,omitempty"` // address and port, as net.JoinHostPort writes them
 	Refused        uint64 `json:"refused,omitempty"`
 	Device         string `json:"device,omitempty"`
+
+	CGroupID    uint64   `json:"cgroup_id,omitempty"`
+	CGroup      string   `json:"cgroup,omitempty"` // its path
+	DurationNS  uint64   `json:"duration_ns,omitempty"`
+	ThrottledNS uint64   `json:"throttled_ns,omitempty"`
+	Cores       uint32   `json:"cores,omitempty"`
+	Threads     uint32   `json:"threads,omitempty"`
+	TIDs        []uint32 `json:"tids,omitempty"`
 }

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps and knobs of the scheduler's programs. */
+#ifndef HERDTRACE_SCHED_MAPS_BPF_H
+#define HERDTRACE_SCHED_MAPS_BPF_H
+
+/* Types that no map holds would be missing from the BTF that Go is generated from. */
+const struct thread *keep_thread __attribute__((unused));
+const struct stall *keep_stall __attribute__((unused));
+const enum sched_loss *keep_sched_loss __attribute__((unused));
+
+/* Set by the tracer: how many cores may be there, and how many are online. */
+__u32 cores_possible;
+__u32 cores_online;
+/* A wait from this length on is taken apart; how often a core looks at others. */
+__u64 long_wait_ns;
+__u64 look_gap_ns;
+/* Raised by the tracer when it reads the peaks: they begin anew. */
+__u32 peak_epoch;
+/* Of dump_threads. */
+__u64 active_since_ns;
+__u64 seen_at_ns;
+__u32 threads_total;
+
+/* By CPU. No per-CPU map: cores look at each other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_CORES);
+	__type(key, __u32);
+	__type(value, struct core);
+} cores SEC(".maps");
+
+/* All preallocated: there is no allocating under a run queue's lock. Sized by
+ * the tracer, which takes out what is gone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct waits);
+} thread_waits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct waits);
+} cgroup_waits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct rivals);
+	__type(value, struct contention);
+} contended SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct stall_state);
+} stall_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct parked);
+} parked_threads SEC(".maps");
+
+/* Of the classical variant alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u64);
+} woken SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1024 * 1024);
+} exits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} stalls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCHED_LOSS_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} sched_losses SEC(".maps");
+
+static __always_inline void count_sched_loss(__u32 kind)
+{
+	__u64 *n = bpf_map_lookup_elem(&sched_losses, &kind);
+
+	if (n)
+		(*n)++;
+}
+
+static __always_inline struct core *core_of(__u32 cpu)
+{
+	return bpf_map_lookup_elem(&cores, &cpu);
+}
+
+/* The verifier lets no typed pointer into a global function. What has been in a
+ * map is a number, which probe_read takes all the same.
+ */
+static __always_inline __u64 plain(struct core *c, const void *p)
+{
+	*(volatile __u64 *)&c->bounce = (__u64)p;
+	return *(volatile __u64 *)&c->bounce;
+}
+
+#endif /* HERDTRACE_SCHED_MAPS_BPF_H */

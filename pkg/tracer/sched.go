@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+const (
+	// longWait is from when on a wait is taken apart: it costs some 400 ns, and
+	// what is shorter hurts nobody. It is part of the wait all the same, as
+	// contention.
+	longWait = 100 * time.Microsecond
+	// lookGap is how often a core on which threads wait looks at each other one.
+	lookGap = 250 * time.Microsecond
+	// clockSlack is what the run queues' clocks may differ by, and be behind:
+	// that of a core that runs one thread moves at its tick.
+	clockSlack = 20 * time.Millisecond
+	// allThreadsEvery is how often every thread is looked at, so that one whose
+	// end was lost does not stay for ever.
+	allThreadsEvery = 30 * time.Second
+)
+
+// schedReader turns the scheduler's maps and files into Sample.Sched,
+// Sample.CGroups and the Runq of Sample.CPUs.
+type schedReader struct {
+	kern      *kernel
+	cores     *ebpf.Map
+	itThreads *link.Iter
+	itWaits   *link.Iter // of threads
+	itCGroups *link.Iter // the waits of cgroups
+	itRivals  *link.Iter
+	exits     *ringbuf.Reader
+	rec       ringbuf.Record
+	stalls    *stallReader
+	table     *threadTable
+	groups    *cgroupTable
+	procs     *procCache
+	claims    *claims
+	masks     *affinities
+	possible  int
+	online    int
+	epoch     uint32
+	contended []bpf.SchedContention
+	steal     map[int]uint64 // of each core, at attach
+	allAt     time.Time      // when every thread was looked at last
+	unread    uint64         // how often something could not be read
+}
+
+// newSchedReader returns nil where the runq signal is not measured. What it
+// counts begins now.
+func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
+	if k.chosen[SignalRunq] == nil {
+		return nil, nil
+	}
+	r = &schedReader{
+		kern:   k,
+		cores:  k.mapOf("cores"),
+		procs:  newProcCache(),
+		claims: newClaims(),
+		masks:  newAffinities(),
+		steal:  make(map[int]uint64),
+	}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	r.possible = ebpfCPUs()
+	for _, it := range []struct {
+		at            **link.Iter
+		program, over string
+	}{
+		{&r.itThreads, "dump_threads", ""},
+		{&r.itWaits, "dump_waits", "thread_waits"},
+		{&r.itCGroups, "dump_waits", "cgroup_waits"},
+		{&r.itRivals, "dump_contended", "contended"},
+	} {
+		var over *ebpf.Map
+		if it.over != "" {
+			over = k.mapOf(it.over)
+		}
+		if *it.at, err = k.iterator(it.program, over); err != nil {
+			return r, err
+		}
+	}
+	if r.exits, err = ringbuf.NewReader(k.mapOf("exits")); err != nil {
+		return r, fmt.Errorf("open exit ring: %w", err)
+	}
+	if r.stalls, err = newStallReader(k); err != nil {
+		return r, err
+	}
+	if r.groups, err = newCGroupTable(); err != nil {
+		return r, err
+	}
+	r.table = newThreadTable(r.groups)
+	return r, r.begin()
+}
+
+// begin looks at every thread: what they have done by now does not count.
+func (r *schedReader) begin() error {
+	_, cpus := readHost()
+	for i := range cpus {
+		if cpus[i].Times != nil {
+			r.steal[cpus[i].CPU] = cpus[i].Times.StealNS
+		}
+	}
+	r.table.bornNS = bootNS()
+	raws, err := r.threads(true)
+	if err != nil {
+		return err
+	}
+	var pids []uint32
+	for i := range raws {
+		r.table.seed(&raws[i])
+		if raws[i].Tid == raws[i].Tgid && raws[i].Kernel == 0 {
+			pids = append(pids, raws[i].Tgid)
+		}
+	}
+	r.claims.seed(pids)
+	return r.seedWaits()
+}
+
+// seedWaits leaves out the waits that ended between the attaching of the hook
+// and the look at the threads.
+func (r *schedReader) seedWaits() error {
+	byThread, err := readIter[bpf.SchedWaits](r.itWaits)
+	if err != nil {
+		return fmt.Errorf("read waits of threads: %w", err)
+	}
+	for i := range byThread {
+		if st := r.table.threads[byThread[i].Tid]; st != nil && st.raw.StartNs == byThread[i].StartNs {
+			st.waits = byThread[i]
+		}
+	}
+	byGroup, err := readIter[bpf.SchedWaits](r.itCGroups)
+	if err != nil {
+		return fmt.Errorf("read waits of cgroups: %w", err)
+	}
+	for i := range byGroup {
+		r.groups.waits[byGroup[i].CgroupId] = byGroup[i]
+	}
+	return nil
+}
+
+// Close detaches the iterators and unmaps the rings.
+func (r *schedReader) Close() {
+	if r == nil {
+		return
+	}
+	for _, it := range []*link.Iter{r.itThreads, r.itWaits, r.itCGroups, r.itRivals} {
+		if it != nil {
+			it.Close()
+		}
+	}
+	if r.exits != nil {
+		r.exits.Close()
+	}
+	if r.stalls != nil {
+		r.stalls.Close()
+	}
+	if r.groups != nil {
+		r.groups.Close()
+	}
+	r.masks.Close()
+}
+
+func ebpfCPUs() int {
+	n, err := ebpf.PossibleCPU()
+	if err != nil || n > bpfMaxCores {
+		return bpfMaxCores
+	}
+	return n
+}
+
+// onlineCPUs is by /proc/stat, which lists those that are online.
+func onlineCPUs() int {
+	_, cpus := readHost()
+	return max(len(cpus), 1)
+}
+
+// bpfMaxCores is MAX_CORES of sched_record.h.
+const bpfMaxCores = 512
+
+// bootNS is now, on the clock that threads' start times are on.
+func bootNS() uint64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail with a valid pointer
+	return uint64(ts.Nano())
+}
+
+// threads returns those that were active since the last call, or all.
+func (r *schedReader) threads(all bool) ([]bpf.SchedThread, error) {
+	var since uint64
+	if !all {
+		if err := r.kern.variable("seen_at_ns", &since); err != nil {
+			return nil, err
+		}
+		since -= min(since, uint64(clockSlack))
+	}
+	if err := r.kern.setVariable("active_since_ns", since); err != nil {
+		return nil, err
+	}
+	raws, err := readIter[bpf.SchedThread](r.itThreads)
+	if err != nil {
+		return nil, fmt.Errorf("read threads: %w", err)
+	}
+	return raws, nil
+}
+
+// between is called between ticks: the rings must not fill up.
+func (r *schedReader) between() {
+	if r == nil {
+		return
+	}
+	r.takeExits()
+	r.stalls.drain(&r.unread)
+}
+
+// takeExits takes in the threads that ended.
+func (r *schedReader) takeExits() {
+	raws, err := drainRing[bpf.SchedThread](r.exits, &r.rec)
+	for i := range raws {
+		r.table.end(&raws[i])
+	}
+	r.count(err)
+}
+
+// count counts an error: the scheduler alone must not end the trace.
+func (r *schedReader) count(err error) {
+	if err != nil {
+		r.unread++
+	}
+}
+
+// fill completes s and returns the events since the last call. What cannot be
+// read is absent from s, and counted.
+func (r *schedReader) fill(s *sample.Sample) []sample.Event {
+	if r == nil {
+		return nil
+	}
+	r.table.nextTick()
+	r.takeExits() // before: a number may have gone to a new thread
+	all := s.Final || time.Since(r.allAt) >= allThreadsEvery
+	raws, err := r.threads(all)
+	r.count(err)
+	r.table.take(raws, all && err == nil)
+	if all {
+		r.allAt = time.Now()
+	}
+	r.fillCores(s)
+	r.takeExits()
+	r.takeWaits()
+	s.CGroups = r.groups.samples(s.Final)
+	s.Sched = r.sample(s.Final)
+	r.procs.nextTick()
+	r.stalls.drain(&r.unread)
+	return r.stalls.events(s.MonoNS, s.Final, r.groups)
+}
+
+// takeWaits reads what of the waits is no contention, and who contends.
+func (r *schedReader) takeWaits() {
+	byThread, err := readIter[bpf.SchedWaits](r.itWaits)
+	r.count(err)
+	gone := r.table.takeWaits(byThread)
+	for _, tid := range gone {
+		r.kern.mapOf("thread_waits").Delete(tid)
+	}
+	for _, id := range r.groups.dropped {
+		r.kern.mapOf("cgroup_waits").Delete(id)
+	}
+	r.groups.dropped = nil
+	byGroup, err := readIter[bpf.SchedWaits](r.itCGroups)
+	r.count(err)
+	for i := range byGroup {
+		r.groups.setWaits(&byGroup[i])
+	}
+	if r.contended, err = readIter[bpf.SchedContention](r.itRivals); err != nil {
+		r.count(err)
+		return
+	}
+	r.trimContended()
+}
+
+// trimContended makes room among the pairs: those of processes that are gone go
+// first when three quarters are taken.
+func (r *schedReader) trimContended() {
+	m := r.kern.mapOf("contended")
+	if len(r.contended) < int(m.MaxEntries())/4*3 {
+		return
+	}
+	for i := range r.contended {
+		if who := r.contended[i].Who; !r.table.has(who.Tgid) || !r.table.has(who.Holder) {
+			m.Delete(who)
+		}
+	}
+}
+
+// fillCores reads each core's counters. The peaks of the interval end here.
+func (r *schedReader) fillCores(s *sample.Sample) {
+	r.epoch++
+	r.count(r.kern.setVariable("peak_epoch", r.epoch))
+	if online := len(s.CPUs); online != r.online && online > 0 {
+		r.online = online
+		r.count(r.kern.setVariable("cores_online", uint32(online)))
+	}
+	var raw bpf.SchedCore
+	var now uint64
+	r.count(r.kern.variable("seen_at_ns", &now))
+	for i := range s.CPUs {
+		c := &s.CPUs[i]
+		if c.CPU >= r.possible {
+			continue
+		}
+		if err := r.cores.Lookup(uint32(c.CPU), &raw); err != nil {
+			r.count(err)
+			continue
+		}
+		c.Runq = runqOf(&raw, r.epoch, now)
+		if c.Times != nil {
+			steal := less(c.Times.StealNS, r.steal[c.CPU])
+			c.Runq.StealNS = &steal
+		}
+	}
+}
+
+// runqOf counts the present turn up to now, a time of this tick.
+func runqOf(raw *bpf.SchedCore, epoch uint32, now uint64) *sample.Runq {
+	q := &sample.Runq{
+		BusyNS:      raw.BusyNs,
+		IdleNS:      raw.IdleNs,
+		Switches:    raw.Switches,
+		WaitNS:      raw.WaitNs,
+		Waits:       raw.Waits,
+		Wait:        slices.Clone(raw.Wait[:]),
+		ThrottledNS: raw.ThrottledNs,
+		Len:         raw.Runnable,
+		UnclaimedNS: raw.UnclaimedNs,
+	}
+	if raw.SwitchedNs > 0 && raw.IdleSinceNs > 0 {
+		q.IdleNS += less(now, raw.IdleSinceNs)
+	} else if raw.SwitchedNs > 0 {
+		q.BusyNS += less(now, raw.SwitchedNs)
+	}
+	// A core is in the new epoch once it has switched since.
+	switch raw.Epoch {
+	case epoch:
+		q.Peak = raw.PeakBefore
+	case epoch - 1:
+		q.Peak = raw.Peak
+	}
+	q.Peak = max(q.Peak, q.Len)
+	return q
+}
+
+// addLost says what found no place.
+func (r *schedReader) addLost(lost map[string]uint64) {
+	if r == nil {
+		return
+	}
+	for name, n := range map[string]uint64{
+		"sched_unread": r.unread, "thread_table_full": r.table.evicted, "stalls_untold": r.stalls.dropped,
+	} {
+		if n > 0 {
+			lost[name] = n
+		}
+	}
+	if r.groups.files != nil {
+		r.groups.files.addLost(lost)
+	}
+}
