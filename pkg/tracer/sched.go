@@ -155,6 +155,27 @@ func (r *schedReader) seedWaits() error {
 	return nil
 }
 
+// noteHierarchy says in the Header which of the two the cgroups are in.
+func (r *schedReader) noteHierarchy() {
+	if r == nil || r.groups.files == nil {
+		return
+	}
+	note := "cgroup v1"
+	if r.groups.files.tree.v2 {
+		note = "cgroup v2"
+	}
+	for i := range r.kern.signals {
+		s := &r.kern.signals[i]
+		if s.Name != SignalThrottle || s.Accuracy == sample.Unavailable {
+			continue
+		}
+		if s.Note != "" {
+			note += "; " + s.Note
+		}
+		s.Note = note
+	}
+}
+
 // Close detaches the iterators and unmaps the rings.
 func (r *schedReader) Close() {
 	if r == nil {

@@ -28,6 +28,8 @@ const (
 	stallsKept = 1 << 14
 	// stallsPerTick bounds the events of a tick.
 	stallsPerTick = 1024
+	// bpfStallTIDs is STALL_TIDS of sched_record.h.
+	bpfStallTIDs = len(bpf.SchedStall{}.Tids)
 	// stallStateIdle is after what time a run queue's state may go: a group may
 	// be gone, and nothing tells.
 	stallStateIdle = time.Minute
@@ -108,17 +110,22 @@ func stallEvent(stalls []bpf.SchedStall, groups *cgroupTable) sample.Event {
 	}
 	e.CGroup = groups.path(e.CGroupID)
 	byCore := make(map[uint32]uint64)
+	named := true // each thread that waited is among the TIDs
 	for i := range stalls {
 		s := &stalls[i]
 		length := s.ToNs - s.FromNs
 		byCore[s.Cpu] = max(byCore[s.Cpu], length)
 		e.DurationNS = max(e.DurationNS, length)
 		e.Threads += s.Threads
+		named = named && s.Threads <= s.TidsN
 		for _, tid := range s.Tids[:min(int(s.TidsN), len(s.Tids))] {
-			if len(e.TIDs) < len(s.Tids) && !slices.Contains(e.TIDs, tid) {
+			if len(e.TIDs) < bpfStallTIDs && !slices.Contains(e.TIDs, tid) {
 				e.TIDs = append(e.TIDs, tid)
 			}
 		}
+	}
+	if n := len(e.TIDs); named && n < bpfStallTIDs {
+		e.Threads = uint32(n) // one may have waited on two cores
 	}
 	for _, length := range byCore {
 		e.ThrottledNS += length

@@ -92,6 +92,9 @@ func (t *threadTable) add(raw *bpf.SchedThread) *threadState {
 		p = &processState{pid: raw.Tgid, kernel: raw.Kernel != 0, cgroupID: raw.CgroupId, comm: threadComm(raw.Comm[:])}
 		t.procs[raw.Tgid] = p
 	}
+	if raw.Tid == raw.Tgid {
+		p.startNS = raw.StartNs
+	}
 	p.live++
 	st := &threadState{proc: p, raw: bpf.SchedThread{StartNs: raw.StartNs, Tid: raw.Tid, Tgid: raw.Tgid}}
 	t.threads[raw.Tid] = st

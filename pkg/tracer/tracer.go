@@ -114,6 +114,7 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 	if t.self, err = newSelfMeter(t.kern); err != nil {
 		return err
 	}
+	t.sched.noteHierarchy()
 	t.fillHeader()
 	t.next = time.Now().Add(t.opts.Interval)
 	t.zero, err = t.collect(false)
