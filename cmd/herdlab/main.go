@@ -51,6 +51,7 @@ var scenarios = []scenario{
 	{"accept", "many workers accepting on one port: herds, lost edges and their healthy twins", runAccept},
 	{"listen", "a listener that refuses clients: full accept queue, full SYN queue, cookies, and healthy twins", runListen},
 	{"netrx", "packets between a device and a socket: an input backlog that overflows, NET_RX on one core", runNetRX},
+	{"sched", "threads that want to run and do not: piling, throttling, overselling; CPU time that hides; healthy twins", runSched},
 }
 
 var roles = []role{
@@ -59,6 +60,10 @@ var roles = []role{
 	{roleListenServer, runListenServer},
 	{roleNetRXDoor, runNetRXDoor},
 	{roleNetRXRoom, runNetRXRoom},
+	{roleSchedWorker, runSchedWorker},
+	{roleSchedMake, runSchedMake},
+	{roleSchedJob, runSchedJob},
+	{roleSchedChurn, runSchedChurn},
 }
 
 // init pins the main goroutine to the main thread, for two reasons: a worker
