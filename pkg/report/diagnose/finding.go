@@ -42,6 +42,8 @@ type Finding struct {
 	ID       string // "accept-herd": stable, what gates refer to
 	Inode    uint64 // of the listener that it is about, 0: none
 	CPU      int    // the core that it is about, -1: none
+	CGroupID uint64 // of the cgroup that it is about, 0: none
+	PID      uint32 // of the process that it is about, 0: none
 	State    string // Raised or Cleared
 	Severity Severity
 	Subject  string // who: "listener 0.0.0.0:8080 (gunicorn, 34 workers)"

@@ -39,7 +39,7 @@ func (r hostile) listener() sample.Listener {
 		Clients: sample.RefusedClients{Total: r.n(), Estimated: r.IntN(2) == 0, Retries: [4]uint64{r.n(), r.n(), r.n(), r.n()}},
 	}
 	for range r.few() {
-		l.Workers = append(l.Workers, sample.Worker{TID: uint32(r.few()), Program: r.name(), RunNS: r.n(), WaitNS: r.n(), Ended: r.IntN(4) == 0})
+		l.Workers = append(l.Workers, sample.Worker{PID: uint32(r.few()), TID: uint32(r.few()), Program: r.name(), RunNS: r.n(), WaitNS: r.n(), Ended: r.IntN(4) == 0})
 	}
 	return l
 }
@@ -50,6 +50,41 @@ func (r hostile) cpu() sample.CPU {
 		Times:   &sample.CPUTimes{IdleNS: r.n(), SoftIRQNS: r.n()},
 		SoftIRQ: &sample.NetRXSoftIRQ{RunNS: r.n(), Latency: make([]uint64, r.IntN(80))},
 		Softnet: &sample.Softnet{Processed: r.n(), Dropped: r.n(), TimesSqueeze: r.n(), ReceivedRPS: r.n()},
+		Runq: &sample.Runq{BusyNS: r.n(), IdleNS: r.n(), Switches: r.n(), WaitNS: r.n(), Waits: r.n(), Wait: make([]uint64, r.IntN(80)),
+			ThrottledNS: r.n(), UnclaimedNS: r.n(), StealNS: new(uint64)},
+	}
+}
+
+func (r hostile) times() sample.RunTimes {
+	return sample.RunTimes{RunNS: r.n(), WaitNS: r.n(), ThrottledNS: r.n(), MaskNS: r.n(), StolenNS: r.n()}
+}
+
+func (r hostile) process() sample.Process {
+	claimed := r.n()
+	p := sample.Process{PID: uint32(r.few()), StartNS: uint64(r.few()), Comm: r.name(), Program: r.name(), CGroupID: uint64(r.few()),
+		RunTimes: r.times(), Switches: sample.Switches{Wakes: r.n()}, Threads: int(r.n()), ClaimedNS: &claimed, Ended: r.IntN(9) == 0}
+	for range r.few() {
+		p.Top = append(p.Top, sample.Thread{TID: uint32(r.few()), CPU: []int{0, 1, 2, -1, math.MaxInt}[r.IntN(5)], RunTimes: r.times(), PendingNS: r.n(),
+			Allowed: []int{r.few(), -7, math.MaxInt}[:r.few()], CPUSet: r.IntN(2) == 0, Nice: int(r.n()), Policy: r.name()})
+	}
+	return p
+}
+
+func (r hostile) cgroup() sample.CGroup {
+	g := sample.CGroup{ID: uint64(r.few()), ParentID: uint64(r.few()), Path: "/" + r.name(), RunTimes: r.times(), Weight: r.n32()}
+	if usage := r.n(); r.IntN(4) > 0 {
+		g.CFS = &sample.Bandwidth{QuotaUS: r.n(), PeriodUS: r.n(), Periods: r.n(), Throttled: r.n(), ThrottledNS: r.n(), UsageNS: &usage}
+	}
+	return g
+}
+
+func (r hostile) schedule(s *sample.Sample) {
+	s.Sched = &sample.Sched{}
+	for range r.few() {
+		s.Sched.Processes = append(s.Sched.Processes, r.process())
+		s.Sched.Contended = append(s.Sched.Contended, sample.Contention{PID: uint32(r.few()), Holder: uint32(r.few()), HolderComm: r.name(), WaitNS: r.n()})
+		s.CGroups = append(s.CGroups, r.cgroup())
+		s.Events = append(s.Events, sample.Event{Kind: sample.EventThrottle, MonoNS: r.n(), CGroupID: uint64(r.few()), DurationNS: r.n(), Cores: r.n32(), Threads: r.n32()})
 	}
 }
 
@@ -82,6 +117,9 @@ func (r hostile) sample(mono uint64) *sample.Sample {
 	if r.IntN(4) > 0 {
 		s.NetRX = r.netrx()
 	}
+	if r.IntN(4) > 0 {
+		r.schedule(s)
+	}
 	return s
 }
 
@@ -89,9 +127,9 @@ func (r hostile) sample(mono uint64) *sample.Sample {
 // printed, and its numbers are numbers.
 func TestHostileNumbers(t *testing.T) {
 	raised := make(map[string]int)
-	for seed := range uint64(200) {
+	for seed := range uint64(400) {
 		r := hostile{rand.New(rand.NewPCG(seed, 1))}
-		b, set := model.NewBuilder(&sample.Header{}), NewSet(DefaultLimits())
+		b, set := model.NewBuilder(&sample.Header{CPUs: r.IntN(3), Kernel: r.name()}), NewSet(DefaultLimits())
 		mono := uint64(0)
 		for range 40 {
 			mono += []uint64{0, 1, 1e8, 1e9, 1e10}[r.IntN(5)]

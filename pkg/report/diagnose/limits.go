@@ -111,6 +111,8 @@ type Limits struct {
 	NetRXSpare       float64
 	NetRXDevice      float64
 	NetRXSteeredPerS float64
+
+	SchedLimits
 }
 
 // DefaultLimits are the ones herdtrace uses.
@@ -170,5 +172,7 @@ func DefaultLimits() Limits {
 		NetRXSpare:       0.4,
 		NetRXDevice:      0.3,
 		NetRXSteeredPerS: 20,
+
+		SchedLimits: defaultSchedLimits(),
 	}
 }

@@ -14,8 +14,11 @@ import (
 // judgeBacklog finds packets that were dropped because a core's CPU backlog was
 // full: the queue between a loopback, veth or RPS packet's sender and the core
 // that receives it (net/core/dev.c: enqueue_to_backlog()). No socket sees them.
-func judgeBacklog(l *Limits, past *window, f *model.Frame, now *model.NetRX) verdict {
-	w := &past.sum
+func judgeBacklog(l *Limits, past *window, _ *model.Frame, f *model.Frame) verdict {
+	w, now := &past.sum, f.NetRX
+	if now == nil {
+		return verdict{}
+	}
 	v := verdict{
 		bad:     w.dropped >= l.BacklogMin && now.DroppedDelta > 0,
 		calm:    w.dropped == 0,

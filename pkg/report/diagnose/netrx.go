@@ -16,10 +16,11 @@ import (
 // while others could help. Most of it on one core is no fault by itself: on
 // loopback and veth it runs where the sender runs, which is fastest.
 func judgeNetRX(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict {
-	n, w := f.NetRX, &past.sum
+	n := f.NetRX
 	if n == nil || n.Top < 0 {
 		return verdict{}
 	}
+	w := past.last(l.NetRXSmooth)
 	load, idle, ksoftirqd := w.share(w.loadNS), w.share(w.idleNS), w.share(w.ksoftirqdNS)
 	others, top := w.share(w.othersIdleNS), f.CPUs[n.Top].CPU.CPU == now.CPU.CPU
 	v := verdict{

@@ -153,6 +153,29 @@ func TestQueueWaitClears(t *testing.T) {
 	}
 }
 
+// TestQueueWaitBesideStall: while workers that sleep are what is wrong, the wait
+// is no finding of its own, however the looks fall.
+func TestQueueWaitBesideStall(t *testing.T) {
+	s := newScene(t)
+	v := s.listens("app", 2, 2048).does(traffic{conns: 4, queue: 100, looks: 10, stalled: 9})
+	s.ticks(4)
+	s.wantIDs("accept-stall")
+	v.does(traffic{conns: 40, queue: 100, looks: 10, stalled: 3})
+	if got := s.ticks(6); len(got) > 0 {
+		t.Errorf("%v", sentences(got))
+	}
+	v.does(traffic{conns: 40, queue: 100, looks: 10})
+	got := s.ticks(8)
+	if len(got) != 2 || got[0].ID != "accept-stall" || got[0].State != Cleared || got[1].ID != "accept-queue-wait" {
+		t.Errorf("%v", sentences(got))
+	}
+	v.does(traffic{conns: 4, queue: 100, looks: 10, stalled: 10})
+	got = s.ticks(2)
+	if len(got) != 2 || got[0].ID != "accept-stall" || got[0].State != Raised || got[1].ID != "accept-queue-wait" || got[1].Outcome != "see accept-stall" {
+		t.Errorf("%v", sentences(got))
+	}
+}
+
 // TestQueueWaitWithoutCause: nothing is known of the workers.
 func TestQueueWaitWithoutCause(t *testing.T) {
 	s := newScene(t)

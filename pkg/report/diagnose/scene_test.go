@@ -27,6 +27,7 @@ type scene struct {
 	cores   []*core
 	netrx   *sample.NetRX
 	devices []*device
+	schedScene
 }
 
 // traffic is what happens at a listener, per second where it is a rate.
@@ -132,6 +133,7 @@ func (s *scene) sample() *sample.Sample {
 		out.Listen = &sample.Listen{NetNS: s.netns}
 	}
 	s.receive(out, passed)
+	s.schedule(out, passed)
 	return out
 }
 

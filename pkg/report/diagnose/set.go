@@ -20,27 +20,41 @@ type verdict struct {
 	outcome   func() string // what to say, when it clears
 }
 
-// detector judges a listener, a core or the host by its recent past and by now.
+// detector judges a listener, a core, a cgroup, a process or the host by its
+// recent past and by now.
 type detector[S any] struct {
 	id    string
 	judge func(l *Limits, w *window, f *model.Frame, now S) verdict
+	// unless is a detector before it in its list, "" for none, which says the same
+	// better: while its finding is raised, there is none of this one.
+	unless string
 }
 
 // Every pathology, by what it is about.
 var (
 	listenerDetectors = []detector[*model.Listener]{
-		{"accept-herd", judgeHerd},
-		{"accept-stall", judgeStall},
-		{"accept-skew", judgeSkew},
-		{"accept-queue-overflow", judgeOverflow},
-		{"accept-queue-wait", judgeQueueWait},
-		{"syn-queue-overflow", judgeSynQueue},
+		{"accept-herd", judgeHerd, ""},
+		{"accept-stall", judgeStall, ""},
+		{"accept-skew", judgeSkew, ""},
+		{"accept-queue-overflow", judgeOverflow, ""},
+		{"accept-queue-wait", judgeQueueWait, "accept-stall"},
+		{"syn-queue-overflow", judgeSynQueue, ""},
 	}
 	coreDetectors = []detector[*model.CPU]{
-		{"netrx-imbalance", judgeNetRX},
+		{"netrx-imbalance", judgeNetRX, ""},
+		{"runq-pile", judgePile, ""},
+		{"cputime-hidden", judgeHidden, ""},
 	}
-	hostDetectors = []detector[*model.NetRX]{
-		{"netdev-backlog-drop", judgeBacklog},
+	cgroupDetectors = []detector[*model.CGroup]{
+		{"cfs-throttle", judgeThrottle, ""},
+		{"cfs-throttle-below-quota", judgeBelowQuota, "cfs-throttle"},
+	}
+	processDetectors = []detector[*model.Process]{
+		{"cputime-frozen", judgeFrozen, ""},
+	}
+	hostDetectors = []detector[*model.Frame]{
+		{"netdev-backlog-drop", judgeBacklog, ""},
+		{"cpu-oversold", judgeOversold, ""},
 	}
 )
 
@@ -59,9 +73,11 @@ const maxFindings = 1000
 
 // about is what a finding is about.
 type about struct {
-	kind  kind
-	inode uint64 // of a listener
-	cpu   int    // -1: no core
+	kind    kind
+	inode   uint64 // of a listener
+	cpu     int    // -1: no core
+	cgroup  uint64
+	process model.ProcessKey
 }
 
 type kind int
@@ -70,9 +86,27 @@ const (
 	aHost kind = iota
 	aListener
 	aCore
+	aCGroup
+	aProcess
 )
 
 const noCPU = -1
+
+func aboutHost() about                 { return about{kind: aHost, cpu: noCPU} }
+func aboutListener(inode uint64) about { return about{kind: aListener, inode: inode, cpu: noCPU} }
+func aboutCore(cpu int) about          { return about{kind: aCore, cpu: cpu} }
+func aboutCGroup(id uint64) about      { return about{kind: aCGroup, cgroup: id, cpu: noCPU} }
+func aboutProcess(process model.ProcessKey) about {
+	return about{kind: aProcess, process: process, cpu: noCPU}
+}
+
+// identify says in f whom it is about. The host's detectors do it themselves:
+// they may name the one core or group that it is about.
+func (on about) identify(f *Finding) {
+	if on.kind != aHost {
+		f.Inode, f.CPU, f.CGroupID, f.PID = on.inode, on.cpu, on.cgroup, on.process.PID
+	}
+}
 
 // watch is what a Set remembers of one subject: a track for each detector.
 type watch struct {
@@ -90,6 +124,14 @@ type track struct {
 
 const outcomeClosed = "the listener was closed"
 
+// outcomeGone is said when a subject is no longer listed.
+var outcomeGone = map[kind]string{
+	aListener: outcomeClosed,
+	aCore:     "the core is offline",
+	aCGroup:   "the cgroup is gone, or has no quota now",
+	aProcess:  "the process is gone, or idle",
+}
+
 // NewSet returns a Set that has seen nothing.
 func NewSet(l Limits) *Set {
 	return &Set{limits: l, watches: make(map[about]*watch)}
@@ -102,20 +144,19 @@ func (s *Set) Update(f *model.Frame) []Finding {
 	seen := make(map[about]bool)
 	if f.Accept != nil {
 		for _, l := range f.Accept.Listeners {
-			on := about{aListener, l.Inode, noCPU}
+			on := aboutListener(l.Inode)
 			seen[on] = true
 			changed = append(changed, s.updateListener(on, f, l)...)
 		}
 	}
 	for i := range f.CPUs {
-		on := about{aCore, 0, f.CPUs[i].CPU.CPU}
+		on := aboutCore(f.CPUs[i].CPU.CPU)
 		seen[on] = true
-		changed = append(changed, update(s, coreDetectors, on, f, coreTick(f, i), s.limits.NetRXSmooth, &f.CPUs[i])...)
+		changed = append(changed, update(s, coreDetectors, on, f, coreTick(f, i), s.limits.coreSpan(), &f.CPUs[i])...)
 	}
-	if f.NetRX != nil {
-		on := about{aHost, 0, noCPU}
-		seen[on] = true
-		changed = append(changed, update(s, hostDetectors, on, f, hostTick(f), s.limits.Window, f.NetRX)...)
+	changed = append(changed, s.updateSched(f, seen)...)
+	if f.NetRX != nil || f.CGroups != nil {
+		changed = append(changed, update(s, hostDetectors, aboutHost(), f, hostTick(&s.limits, f), s.limits.Window, f)...)
 	}
 	for on, w := range s.watches {
 		if !seen[on] && on.measured(f) {
@@ -123,6 +164,31 @@ func (s *Set) Update(f *model.Frame) []Finding {
 		}
 	}
 	slices.SortStableFunc(changed, worstFirst)
+	return changed
+}
+
+// updateSched judges the cgroups that have a quota, and the processes whose
+// claims were looked up.
+func (s *Set) updateSched(f *model.Frame, seen map[about]bool) (changed []Finding) {
+	for _, g := range f.CGroups {
+		if g.CFS == nil {
+			continue
+		}
+		on := aboutCGroup(g.ID)
+		seen[on] = true
+		changed = append(changed, update(s, cgroupDetectors, on, f, cgroupTick(f, g), s.limits.cgroupSpan(f, g), g)...)
+	}
+	if f.Sched != nil {
+		for i := range f.Sched.Processes {
+			p := &f.Sched.Processes[i]
+			on := aboutProcess(p.Key())
+			if s.watches[on] == nil && !model.Known(p.Claimed) {
+				continue // there is nothing to compare
+			}
+			seen[on] = true
+			changed = append(changed, update(s, processDetectors, on, f, processTick(f, p), s.limits.FrozenSpan, p)...)
+		}
+	}
 	return changed
 }
 
@@ -134,6 +200,10 @@ func (on about) measured(f *model.Frame) bool {
 		return f.Accept != nil
 	case aCore:
 		return len(f.CPUs) > 0
+	case aCGroup:
+		return f.CGroups != nil
+	case aProcess:
+		return f.Sched != nil
 	}
 	return false
 }
@@ -176,9 +246,13 @@ func update[S any](s *Set, ds []detector[S], on about, f *model.Frame, t tick, s
 	var changed []Finding
 	for i := range ds {
 		v := ds[i].judge(&s.limits, &w.window, f, now)
-		v.finding.ID, v.finding.Inode = ds[i].id, on.inode
-		if on.kind != aHost { // whose detectors may name the one core that it is about
-			v.finding.CPU = on.cpu
+		v.finding.ID = ds[i].id
+		on.identify(&v.finding)
+		if better := slices.IndexFunc(ds[:i], func(d detector[S]) bool { return d.id == ds[i].unless }); better >= 0 && w.tracks[better].finding != nil {
+			v = verdict{}
+			if w.tracks[i].finding != nil {
+				changed = append(changed, *w.tracks[i].clear(f, "see "+ds[i].unless))
+			}
 		}
 		if c := s.settle(&w.tracks[i], &v, f, t.interval); c != nil {
 			changed = append(changed, *c)
@@ -209,13 +283,9 @@ func (s *Set) settle(t *track, v *verdict, f *model.Frame, interval time.Duratio
 
 // forget drops a subject that is gone and clears its findings.
 func (s *Set) forget(on about, w *watch, f *model.Frame) (changed []Finding) {
-	outcome := outcomeClosed
-	if on.kind == aCore {
-		outcome = "the core is offline"
-	}
 	for i := range w.tracks {
 		if t := &w.tracks[i]; t.finding != nil {
-			changed = append(changed, *t.clear(f, outcome))
+			changed = append(changed, *t.clear(f, outcomeGone[on.kind]))
 		}
 	}
 	delete(s.watches, on)
@@ -257,7 +327,8 @@ func (t *track) refresh(v *verdict) (worse bool) {
 	f, n := t.finding, &v.finding
 	worse = n.Severity > f.Severity
 	f.Severity = max(f.Severity, n.Severity)
-	f.CPU, f.Subject, f.Evidence, f.Cause, f.Remedy, f.Verify, f.Values = n.CPU, n.Subject, n.Evidence, n.Cause, n.Remedy, n.Verify, n.Values
+	f.CPU, f.CGroupID, f.Subject, f.Evidence, f.Cause = n.CPU, n.CGroupID, n.Subject, n.Evidence, n.Cause
+	f.Remedy, f.Verify, f.Values = n.Remedy, n.Verify, n.Values
 	return worse
 }
 
@@ -302,5 +373,7 @@ func worstFirst(a, b Finding) int {
 		cmp.Compare(a.ID, b.ID),
 		cmp.Compare(a.Inode, b.Inode),
 		cmp.Compare(a.CPU, b.CPU),
+		cmp.Compare(a.CGroupID, b.CGroupID),
+		cmp.Compare(a.PID, b.PID),
 	)
 }

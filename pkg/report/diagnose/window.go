@@ -41,6 +41,8 @@ type tick struct {
 	packets                     float64
 	dropped, squeezed           uint64
 	steered, othersSteered      uint64 // RPS interrupts
+
+	schedTick
 }
 
 // push adds t and drops what span no longer covers.
@@ -58,6 +60,17 @@ func (w *window) push(t tick, span time.Duration) {
 	for i := range w.recent[1:] {
 		w.sum.add(&w.recent[i+1])
 	}
+}
+
+// last sums up what covers the last span, or all there is.
+func (w *window) last(span time.Duration) *tick {
+	i := len(w.recent) - 1
+	sum := w.recent[i]
+	for i > 0 && sum.interval < span {
+		i--
+		sum.add(&w.recent[i])
+	}
+	return &sum
 }
 
 func (t *tick) add(r *tick) {
@@ -92,6 +105,7 @@ func (t *tick) add(r *tick) {
 	t.squeezed += r.squeezed
 	t.steered += r.steered
 	t.othersSteered += r.othersSteered
+	t.schedTick.add(&r.schedTick)
 }
 
 // share is what part of t's interval ns is.
@@ -150,9 +164,15 @@ func coreTick(f *model.Frame, i int) tick {
 			t.othersSteered += f.CPUs[j].SteeredDelta
 		}
 	}
+	t.runq(c)
 	return t
 }
 
-func hostTick(f *model.Frame) tick {
-	return tick{interval: f.Interval, dropped: f.NetRX.DroppedDelta, packets: f.NetRX.PacketsPerS * f.Interval.Seconds()}
+func hostTick(l *Limits, f *model.Frame) tick {
+	t := tick{interval: f.Interval}
+	if f.NetRX != nil {
+		t.dropped, t.packets = f.NetRX.DroppedDelta, f.NetRX.PacketsPerS*f.Interval.Seconds()
+	}
+	t.sold(l, f)
+	return t
 }

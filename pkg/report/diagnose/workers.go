@@ -29,6 +29,7 @@ type work struct {
 	idleCores               float64 // of the host; may be unknown
 	spare                   bool    // a core could take one more worker
 	full                    bool    // no core could
+	hunger                          // why they are starved
 }
 
 // workOf judges by the workers' times. Asleep is not enough to be blocked: that
@@ -52,6 +53,7 @@ func workOf(l *Limits, w *tick, f *model.Frame, now *model.Listener) *work {
 		k.plight = idleQueue
 	case k.runnable >= l.WorkersWait:
 		k.plight = starved
+		k.hunger = hungerOf(l, f, now)
 	case awake >= l.WorkersRun:
 		k.plight = saturated
 	case awake <= l.WorkersAwake && w.queued > 2*w.stalled:
@@ -86,9 +88,15 @@ func (k *work) cause() string {
 	case starved:
 		s := fmt.Sprintf("%s runnable %.0f%% of the time without a core", its("is", "are"), 100*k.runnable)
 		if k.spare {
-			s += fmt.Sprintf(" while %.1f cores are idle: throttled by a CPU quota, or pinned", k.idleCores)
-		} else if k.full {
-			s += ": the host has too few"
+			s += fmt.Sprintf(" while %.1f cores are idle", k.idleCores)
+		}
+		switch {
+		case k.hunger.cause != "":
+			return s + ": " + k.hunger.cause
+		case k.spare:
+			return s + ": throttled by a CPU quota, or pinned"
+		case k.full:
+			return s + ": the host has too few"
 		}
 		return s
 	case saturated:
@@ -118,6 +126,9 @@ func (k *work) cure() string {
 		}
 		return fmt.Sprintf("look where the worker is stuck (cat /proc/%d/stack)", at.TID)
 	case starved:
+		if k.hunger.cure != "" {
+			return k.hunger.cure
+		}
 		if !k.spare {
 			return "fewer runnable threads on this host, or more cores"
 		}

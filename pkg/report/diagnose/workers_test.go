@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,5 +103,58 @@ func TestStalledWorkers(t *testing.T) {
 	got := s.wantIDs("accept-queue-overflow", "accept-stall")
 	if !strings.HasSuffix(got[0].Cause, "connections wait while all 2 workers sleep in epoll_wait() (see accept-stall)") || !strings.HasPrefix(got[0].Remedy, "call accept4() in a loop") {
 		t.Errorf("cause %q, remedy %q", got[0].Cause, got[0].Remedy)
+	}
+}
+
+// TestWhatWorkersWaitFor: where the scheduler is looked at, there is no guess.
+func TestWhatWorkersWaitFor(t *testing.T) {
+	host := func(idle, piledUp float64) func(*scene) {
+		return func(s *scene) {
+			s.queuesOf(queue{busy: 1, shown: 1, waiting: piledUp, unclaimed: piledUp / 10}, queue{busy: 1 - idle, shown: 1 - idle})
+		}
+	}
+	tests := []struct {
+		name          string
+		host          func(*scene)
+		idle          float64
+		thread        th
+		cause, remedy string
+	}{
+		{"throttled", host(1, 1), 1, th{run: 0.2, wait: 0.7, throttled: 0.6},
+			" while 1.0 cores are idle: throttled by the CPU quota of cgroup api, 1.0 cores (in 80% of its periods)", "it can use all 2 cores of the host: a quota of that many (echo '200000 100000' > /sys/fs/cgroup/api/cpu.max"},
+		{"masked", host(1, 4), 1, th{run: 0.2, wait: 0.7, mask: 0.6, allowed: []int{0}},
+			": their affinity mask allows core 0 only (taskset, sched_setaffinity, CPUAffinity=), where they pile up (see runq-pile of core 0)", "taskset -pc 0-1 1000; taskset -pc 0-1 1001; "},
+		{"cpuset", host(1, 1), 1, th{run: 0.2, wait: 0.7, mask: 0.6, allowed: []int{0}, cpuset: true}, ": their cpuset allows core 0 only", "echo 0-1 > /sys/fs/cgroup/api/cpuset.cpus"},
+		{"masked, by what is not listed", host(1, 1), 1, th{run: 0.2, wait: 0.7, mask: 0.6}, ": their affinity mask or cpuset forbids the cores that are idle", "undo their pinning"},
+		{"stolen", host(1, 1), 1, th{run: 0.2, wait: 0.7, stolen: 0.6}, ": the hypervisor runs others meanwhile (steal)", "more CPU time for this virtual machine"},
+		{"piled up", host(1, 4), 1, th{run: 0.2, wait: 0.7}, ": they pile up on core 0 (see runq-pile)", "see the remedy of runq-pile at core 0"},
+		{"contended", host(0, 1), 0, th{run: 0.2, wait: 0.7}, " without a core: most of it for build (pid 9)", "fewer runnable threads on this host, or more cores"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t).idles(tt.idle)
+			tt.host(s)
+			root := s.group("/", nil, 0)
+			g := s.group("/api", root, 1)
+			g.stopped(0.99, 0.8)
+			four := []float64{0.7, 0.7, 0.7, 0.7}
+			s.listens("gunicorn", 4, 128).does(traffic{conns: 900, queue: 129, run: []float64{0.2, 0.2, 0.2, 0.2}, wait: four}.with(queues{atSYN: 50, full: 1, peak: 129}))
+			for i := range uint32(4) {
+				p := s.runs("gunicorn", g.ID, tt.thread)
+				p.PID = 1000 + i
+			}
+			s.rivals = []sample.Contention{{PID: 1000, Holder: 9, HolderComm: "build", WaitNS: 5e8}, {PID: 1001, Holder: 1002, WaitNS: 3e8}, {PID: 5, Holder: 6, WaitNS: 9e9}}
+			s.ticks(3)
+			all := s.set.All()
+			i := slices.IndexFunc(all, func(f Finding) bool { return f.ID == "accept-queue-overflow" })
+			if i < 0 {
+				t.Fatalf("raised %v", sentences(all))
+			}
+			f := &all[i]
+			wantTexts(t, f)
+			if !strings.Contains(f.Cause, "its 4 workers are runnable 70% of the time without a core") || !strings.Contains(f.Cause, tt.cause) || !strings.HasPrefix(f.Remedy, tt.remedy) {
+				t.Errorf("cause %q, want %q; remedy %q, want %q", f.Cause, tt.cause, f.Remedy, tt.remedy)
+			}
+		})
 	}
 }

@@ -22,6 +22,7 @@ type Builder struct {
 	refusals, clients tally[uint64]
 	unattributed      tally[sample.NetNSID]
 	tops              map[uint64]lengths // by listener
+	sched             schedState
 }
 
 // lengths are of a listener's two queues.
@@ -31,7 +32,7 @@ type named struct{ name, program string }
 
 // NewBuilder returns a Builder for the trace that h heads.
 func NewBuilder(h *sample.Header) *Builder {
-	return &Builder{header: h}
+	return &Builder{header: h, sched: newSchedState()}
 }
 
 // Build returns the Frame of s, whose deltas are against the Sample of the
@@ -68,6 +69,9 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 	}
 	f.Queues = b.buildQueues(f)
 	b.receive(f)
+	f.Sched = b.sched.buildSched(f)
+	f.CGroups = b.sched.buildCGroups(f)
+	f.Sold = buildSold(f)
 	for _, e := range s.Events {
 		n, ok := b.names[e.Inode]
 		if !ok {

@@ -29,7 +29,12 @@ type Frame struct {
 	Queues   *Queues // nil: not measured
 	CPUs     []CPU   // by number; empty: not measured
 	NetRX    *NetRX  // nil: not measured
-	Events   []Event
+	Sched    *Sched  // nil: not measured
+	// CGroups are those of the cpu controller, most troubled first; Sold sums up
+	// their quotas.
+	CGroups []*CGroup
+	Sold    Sold
+	Events  []Event
 }
 
 // Measured reports whether the header's signal of that name could attach. What

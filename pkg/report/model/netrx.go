@@ -23,6 +23,7 @@ type CPU struct {
 
 	BusyRatio      float64 // by /proc/stat
 	IdleRatio      float64
+	StealRatio     float64 // by /proc/stat
 	SoftIRQRatio   float64 // by /proc/stat, all softirqs
 	NetRXRatio     float64 // in the NET_RX softirq, by the hooks
 	NetRXPerS      float64 // softirqs
@@ -35,6 +36,7 @@ type CPU struct {
 	// upper bound of its power-of-two slot; unknown where nothing ran.
 	// A latency in the last slot may have been longer than that.
 	LatencyP99NS float64
+	Runq         *Runq // nil: not measured
 }
 
 // NetRX is the receive path of all cores together during the interval.
@@ -83,19 +85,22 @@ func buildCPUs(now, prev []sample.CPU, interval time.Duration) []CPU {
 func buildCPU(now sample.CPU, p *sample.CPU, interval time.Duration) CPU {
 	c := CPU{
 		CPU:       now,
-		BusyRatio: Unknown(), IdleRatio: Unknown(), SoftIRQRatio: Unknown(),
+		BusyRatio: Unknown(), IdleRatio: Unknown(), StealRatio: Unknown(), SoftIRQRatio: Unknown(),
 		NetRXRatio: Unknown(), NetRXPerS: Unknown(), PacketsPerS: Unknown(),
 		KsoftirqdRatio: Unknown(), LatencyP99NS: Unknown(),
 	}
+	c.Runq = buildRunq(now.Runq, nil, 0)
 	if p == nil || interval <= 0 {
 		return c
 	}
 	// What counts and what tells the time are not read at the same instant.
 	share := func(n, p uint64) float64 { return min(perSecond(n, p, interval)/1e9, 1) }
+	c.Runq = buildRunq(now.Runq, p.Runq, interval)
 	c.KsoftirqdRatio = share(now.KsoftirqdRunNS, p.KsoftirqdRunNS)
 	if now.Times != nil && p.Times != nil {
 		c.BusyRatio = share(now.Times.BusyNS, p.Times.BusyNS)
 		c.IdleRatio = share(now.Times.IdleNS, p.Times.IdleNS)
+		c.StealRatio = share(now.Times.StealNS, p.Times.StealNS)
 		c.SoftIRQRatio = share(now.Times.SoftIRQNS, p.Times.SoftIRQNS)
 	}
 	if n, p := now.SoftIRQ, p.SoftIRQ; n != nil && p != nil {

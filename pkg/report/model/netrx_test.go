@@ -3,6 +3,7 @@
 package model
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 func cpu(number int, n uint64) sample.CPU {
 	return sample.CPU{
 		CPU:            number,
-		Times:          &sample.CPUTimes{BusyNS: 5 * n, IdleNS: 4 * n, IRQNS: n, SoftIRQNS: 3 * n},
+		Times:          &sample.CPUTimes{BusyNS: 5 * n, IdleNS: 4 * n, IRQNS: n, SoftIRQNS: 3 * n, StealNS: n},
 		SoftIRQ:        &sample.NetRXSoftIRQ{RunNS: 2 * n, Count: n, Latency: []uint64{n, 0, n, 0}},
 		Softnet:        &sample.Softnet{Processed: 7 * n, Dropped: 6 * n, TimesSqueeze: 8 * n, ReceivedRPS: 9 * n},
 		KsoftirqdRunNS: n,
@@ -36,6 +37,7 @@ func TestCPUs(t *testing.T) {
 	want(t, "BusyRatio", c.BusyRatio, 0.25)
 	want(t, "IdleRatio", c.IdleRatio, 0.2)
 	want(t, "SoftIRQRatio", c.SoftIRQRatio, 0.15)
+	want(t, "StealRatio", c.StealRatio, 0.05)
 	want(t, "NetRXRatio", c.NetRXRatio, 0.1)
 	want(t, "KsoftirqdRatio", c.KsoftirqdRatio, 0.05)
 	want(t, "NetRXPerS", c.NetRXPerS, float64(tenth)/2)
@@ -58,7 +60,7 @@ func TestCPUsUnknown(t *testing.T) {
 		"bare":      frames(rx(1, nil, bare(5)), rx(2, nil, bare(4)))[1].CPUs[0],
 		"not yet":   frames(rx(1, nil, bare(5)), rx(2, nil, cpu(0, 1)))[1].CPUs[0],
 	} {
-		for what, v := range map[string]float64{"BusyRatio": c.BusyRatio, "IdleRatio": c.IdleRatio, "SoftIRQRatio": c.SoftIRQRatio,
+		for what, v := range map[string]float64{"BusyRatio": c.BusyRatio, "IdleRatio": c.IdleRatio, "StealRatio": c.StealRatio, "SoftIRQRatio": c.SoftIRQRatio,
 			"NetRXRatio": c.NetRXRatio, "NetRXPerS": c.NetRXPerS, "PacketsPerS": c.PacketsPerS, "KsoftirqdRatio": c.KsoftirqdRatio, "LatencyP99NS": c.LatencyP99NS} {
 			want(t, name+": "+what, v, Unknown())
 		}
@@ -201,7 +203,7 @@ func TestEventsPassThrough(t *testing.T) {
 		{Kind: sample.EventBacklogDrop, CPU: 2, Device: "eth0", Refused: 4},
 	}
 	e := frames(s)[0].Events
-	if e[0].Event != s.Events[0] || e[0].Listener != "0.0.0.0:80" || e[1].Event != s.Events[1] || e[1].Listener != "" {
+	if !reflect.DeepEqual(e[0].Event, s.Events[0]) || e[0].Listener != "0.0.0.0:80" || !reflect.DeepEqual(e[1].Event, s.Events[1]) || e[1].Listener != "" {
 		t.Errorf("events %+v", e)
 	}
 }

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package diagnose
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+)
+
+// unnamedPath stands in a command where a cgroup's path is not fit for one.
+const unnamedPath = "CGROUP"
+
+var (
+	plainPath = regexp.MustCompile(`^[A-Za-z0-9_./@:+-]+$`)
+	longID    = regexp.MustCompile(`[0-9a-f]{32,}`)
+	// container is what a container runtime's group is called, by its id:
+	// "docker-ID.scope", "cri-containerd-ID.scope", or "ID" below "docker".
+	container = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	unit      = regexp.MustCompile(`\.(?:service|scope|slice)$`)
+)
+
+// cgroupName is what is shown of a path: its end, with the long ids of
+// containers cut.
+func cgroupName(p string) string {
+	const most = 48
+	p = longID.ReplaceAllStringFunc(model.Printable(p), func(id string) string { return id[:12] })
+	if p == "" || p == "/" {
+		return "/"
+	}
+	name := strings.TrimPrefix(p, "/")
+	if len(name) > most {
+		if name = path.Base(name); len([]rune(name)) > most {
+			name = string([]rune(name)[:most])
+		}
+		return ".../" + name
+	}
+	return name
+}
+
+// shellPath is a cgroup's path below its mount, with a / before and after, as a
+// root shell can take it inside a command; unnamedPath where it cannot be
+// trusted: whoever made the group chose it, and a recording may hold anything.
+func shellPath(p string) string {
+	for part := range strings.SplitSeq(p, "/") {
+		if part == "." || part == ".." {
+			return "/" + unnamedPath + "/"
+		}
+	}
+	p = strings.Trim(p, "/")
+	switch {
+	case p == "":
+		return "/"
+	case plainPath.MatchString(p):
+		return "/" + p + "/"
+	case p != model.Printable(p) || strings.Contains(p, "'"):
+		return "/" + unnamedPath + "/"
+	}
+	return "/'" + p + "'/"
+}
+
+// knob is one setting of a cgroup in the forms in which it is set.
+type knob struct {
+	v2, v2Value string // file and value; "" where there is none
+	v1, v1Value string // below /sys/fs/cgroup
+	systemd     string // property=value
+	docker      string // flag of docker update
+	kubernetes  string // in a container's resources
+}
+
+// set is how to set k of the group at p: the command that works at once, and
+// what makes it stay, where the path tells who manages the group.
+func (k *knob) set(f *model.Frame, p string) string {
+	at := shellPath(p)
+	now := fmt.Sprintf("echo %s > /sys/fs/cgroup%s%s", k.v2Value, at, k.v2)
+	v1 := fmt.Sprintf("echo %s > /sys/fs/cgroup/%s", k.v1Value, strings.Replace(k.v1, "/", at, 1))
+	switch hierarchy(f) {
+	case 0:
+		now += " (cgroup v1: " + v1 + ")"
+	case 1:
+		now = v1
+	}
+	if strings.Contains(at, unnamedPath) {
+		return now
+	}
+	if stay := k.stay(p); stay != "" {
+		return now + "; to keep it: " + stay
+	}
+	return now
+}
+
+// hierarchy is the version of the cpu controller's, 0 where the throttle signal's
+// variant or note in the Header does not say "v1" or "v2".
+func hierarchy(f *model.Frame) int {
+	for _, s := range f.Header.Signals {
+		switch says := s.Variant + " " + s.Note; {
+		case s.Name != model.SignalThrottle:
+		case strings.Contains(says, "v1"):
+			return 1
+		case strings.Contains(says, "v2"):
+			return 2
+		}
+	}
+	return 0
+}
+
+func (k *knob) stay(p string) string {
+	name := path.Base(p)
+	c := container.FindStringSubmatch(name)
+	switch {
+	case k.kubernetes != "" && strings.Contains(p, "kubepods"):
+		return k.kubernetes + " in the pod's spec"
+	case c != nil && k.docker != "" && (c[1] == "docker" || c[1] == "" && path.Base(path.Dir(p)) == "docker"):
+		return fmt.Sprintf("docker update %s %s", k.docker, c[2][:12])
+	case c == nil && k.systemd != "" && unit.MatchString(name) && shellWord(name) != "":
+		return fmt.Sprintf("systemctl set-property %s %s", shellWord(name), k.systemd)
+	}
+	return ""
+}
+
+// shellWord is a name as one argument, "" where it cannot be trusted.
+func shellWord(name string) string {
+	switch {
+	case plainName.MatchString(name):
+		return name
+	case strings.HasPrefix(name, "-") || name != model.Printable(name) || strings.Contains(name, "'"):
+		return ""
+	}
+	return "'" + name + "'"
+}
+
+// setQuota makes the group's quota so many cores.
+func setQuota(f *model.Frame, g *model.CGroup, cores float64) string {
+	period := g.CFS.PeriodUS
+	us := uint64(math.Ceil(math.Min(cores*float64(period), 1e15)/1000)) * 1000
+	milli := math.Ceil(cores*1000 - 1e-6)
+	k := knob{
+		v2: "cpu.max", v2Value: fmt.Sprintf("'%d %d'", us, period),
+		v1: "cpu/cpu.cfs_quota_us", v1Value: fmt.Sprint(us),
+		systemd: fmt.Sprintf("CPUQuota=%.0f%%", math.Ceil(cores*100-1e-6)),
+		docker:  fmt.Sprintf("--cpus %.2f", math.Ceil(cores*100-1e-6)/100), kubernetes: fmt.Sprintf("limits.cpu: %.0fm", milli),
+	}
+	return k.set(f, g.Path)
+}
+
+// coresText prints a number of cores: "0.50", "2.0", "38".
+func coresText(v float64) string {
+	switch {
+	case !model.Known(v):
+		return "?"
+	case v < 0.995:
+		return fmt.Sprintf("%.2f", v)
+	case v < 9.95:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return model.Num(v)
+}
+
+// groups are the listed ones by id.
+func groups(f *model.Frame) map[uint64]*model.CGroup {
+	out := make(map[uint64]*model.CGroup, len(f.CGroups))
+	for _, g := range f.CGroups {
+		out[g.ID] = g
+	}
+	return out
+}
+
+// inside reports whether g is, or is below, the group of that id.
+func inside(g *model.CGroup, id uint64) bool {
+	for ; g != nil; g = g.Parent {
+		if g.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// processName is what a person would call it.
+func processName(p *model.Process) string {
+	return model.Printable(cmp.Or(p.Program, p.Comm, "?"))
+}
+
+// programsIn names the programs that were most active in g, at most two.
+func programsIn(f *model.Frame, g *model.CGroup) []string {
+	if f.Sched == nil {
+		return nil
+	}
+	all, active := groups(f), make(map[string]uint64)
+	for i := range f.Sched.Processes {
+		p := &f.Sched.Processes[i]
+		if d := p.Delta; d.RunNS+d.WaitNS > 0 && inside(all[p.CGroupID], g.ID) {
+			active[processName(p)] += d.RunNS + d.WaitNS
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(active), func(a, b string) int {
+		return cmp.Or(cmp.Compare(active[b], active[a]), cmp.Compare(a, b))
+	})
+	return names[:min(len(names), 2)]
+}
+
+// cgroupSubject names a group and who is in it.
+func cgroupSubject(f *model.Frame, g *model.CGroup) string {
+	s := "cgroup " + cgroupName(g.Path)
+	if in := programsIn(f, g); len(in) > 0 {
+		s += " (" + strings.Join(in, ", ") + ")"
+	}
+	return s
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// mostCGroups is how many are remembered while they are idle.
+const mostCGroups = 4096
+
+type cgroupTotals struct {
+	sample.RunTimes
+	measured bool // they are
+	cfs      *sample.Bandwidth
+}
+
+// buildCGroups is nil where no cpu controller is to be seen.
+func (b *schedState) buildCGroups(f *Frame) []*CGroup {
+	now := f.Sample.CGroups
+	b.cgroups.begin()
+	var out []*CGroup
+	byID := make(map[uint64]*CGroup, len(now))
+	for i := range now {
+		g := b.buildCGroup(f, &now[i])
+		out = append(out, g)
+		byID[g.ID] = g
+	}
+	for _, g := range out {
+		if p := byID[g.ParentID]; p != nil && !under(p, g) {
+			g.Parent = p
+		}
+	}
+	b.cgroups.end(now == nil || len(now) >= sample.MaxCGroups)
+	b.demand(f, byID)
+	slices.SortStableFunc(out, func(x, y *CGroup) int {
+		return cmp.Or(
+			cmp.Compare(known0(y.ThrottledRatio), known0(x.ThrottledRatio)),
+			cmp.Compare(known0(y.Contended), known0(x.Contended)),
+			cmp.Compare(known0(y.Used), known0(x.Used)),
+			cmp.Compare(x.Path, y.Path),
+			cmp.Compare(x.ID, y.ID),
+		)
+	})
+	return out
+}
+
+// under reports whether p is g or below it: a recording may say so.
+func under(p, g *CGroup) bool {
+	for ; p != nil; p = p.Parent {
+		if p == g {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
+	out := &CGroup{
+		CGroup: *g, Used: Unknown(), Waiting: Unknown(),
+		Throttled: Unknown(), Contended: Unknown(), Masked: Unknown(), Stolen: Unknown(),
+		ThrottledRatio: Unknown(), Demand: Unknown(),
+	}
+	if c := g.CFS; c != nil {
+		out.Quota = ratio(float64(c.QuotaUS), float64(c.PeriodUS))
+	}
+	was, isNew, ok := b.cgroups.of(g.ID)
+	b.cgroups.set(g.ID, cgroupTotals{g.RunTimes, f.Sched != nil, g.CFS}, false)
+	if !ok || f.Interval <= 0 {
+		return out
+	}
+	d, grew := minus(g.RunTimes, was.RunTimes)
+	counted := was.measured || isNew && possible(d.RunNS, f.Header.CPUs, f.Interval)
+	if f.Sched != nil && grew && counted {
+		out.Delta = d
+		out.Used, out.Waiting = cores(d.RunNS, f.Interval), cores(d.WaitNS, f.Interval)
+		out.Throttled, out.Masked, out.Stolen = cores(d.ThrottledNS, f.Interval), cores(d.MaskNS, f.Interval), cores(d.StolenNS, f.Interval)
+		out.Contended = cores(ContendedNS(d), f.Interval)
+	}
+	if isNew {
+		was.cfs = &sample.Bandwidth{UsageNS: new(uint64)} // it was not there, or had no quota
+	}
+	out.bandwidth(f, was.cfs)
+	return out
+}
+
+// bandwidth fills in what g's quota did, where it had one before as well.
+func (g *CGroup) bandwidth(f *Frame, was *sample.Bandwidth) {
+	now := g.CFS
+	if now == nil || was == nil {
+		return
+	}
+	if f.Sched == nil && now.UsageNS != nil && was.UsageNS != nil {
+		g.Used = perSecond(*now.UsageNS, *was.UsageNS, f.Interval) / 1e9
+	}
+	if now.Periods < was.Periods || now.Throttled < was.Throttled || now.ThrottledNS < was.ThrottledNS {
+		return
+	}
+	g.PeriodsDelta, g.ThrottledPeriods = now.Periods-was.Periods, now.Throttled-was.Throttled
+	g.ThrottledNSDelta = now.ThrottledNS - was.ThrottledNS
+	g.ThrottledRatio = ratio(float64(g.ThrottledPeriods), float64(g.PeriodsDelta))
+}
+
+// active reports whether g ran or wanted to.
+func (g *CGroup) active() bool {
+	return g.Delta.RunNS > 0 || g.Delta.WaitNS > 0 || g.Used > 0 || g.PeriodsDelta > 0
+}
+
+// Outermost reports whether g has a quota and no ancestor has one, which would
+// bound what g can have. Of the quotas that nest, it is the one that was promised.
+func (g *CGroup) Outermost() bool {
+	if g.CFS == nil {
+		return false
+	}
+	for p := g.Parent; p != nil; p = p.Parent {
+		if p.CFS != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// buildSold sums up the promises to the groups that wanted something.
+func buildSold(f *Frame) Sold {
+	if f.Sample.CGroups == nil || f.Interval <= 0 {
+		return Sold{Unknown(), Unknown(), Unknown()}
+	}
+	var s Sold
+	for _, g := range f.CGroups {
+		if g.Outermost() && g.active() {
+			s.Cores += known0(g.Quota)
+			s.Used += known0(g.Used)
+		}
+	}
+	s.Ratio = ratio(s.Cores, float64(f.Header.CPUs))
+	return s
+}
