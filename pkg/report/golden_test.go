@@ -168,6 +168,11 @@ func TestFindings(t *testing.T) {
 		"no-wake": "", "not-measured": "", "reset": "", "skew": "accept-skew cleared", "stall": "accept-stall raised",
 		"accept-queue-overflow": "accept-queue-overflow cleared, syn-queue-overflow cleared, accept-queue-overflow cleared, syn-queue-overflow cleared, accept-queue-wait cleared",
 		"netdev-backlog":        "netdev-backlog-drop cleared, netrx-imbalance cleared",
+		"runq-pile":             "runq-pile cleared",
+		"cfs-throttle":          "cfs-throttle cleared, cfs-throttle-below-quota cleared",
+		"cpu-oversold":          "cpu-oversold cleared",
+		"cputime-lies":          "cputime-hidden cleared, cputime-frozen cleared",
+		"healthy-sched":         "",
 	}
 	for _, name := range recordings(t) {
 		var got []string
@@ -183,7 +188,7 @@ func TestFindings(t *testing.T) {
 // TestNothingHostileGetsOut: neither sink hands on a byte that a terminal obeys,
 // and each record is one line.
 func TestNothingHostileGetsOut(t *testing.T) {
-	for _, name := range []string{"hostile", "accept-queue-overflow", "netdev-backlog"} {
+	for _, name := range []string{"hostile", "accept-queue-overflow", "netdev-backlog", "runq-pile", "cfs-throttle", "cpu-oversold", "cputime-lies"} {
 		for ending, out := range outputs(t, readRecording(t, name)) {
 			for _, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
 				for _, r := range line {
@@ -233,6 +238,14 @@ func FuzzReplay(f *testing.F) {
 	host := `"listen":{"netns":[{"inode":0,"tcp_ext":{"listen_drops_total":18446744073709551615}},{"inode":0}]},"cpus":[{"cpu":-9223372036854775808,` +
 		`"net_rx":{"run_ns":18446744073709551615,"latency":[18446744073709551615,1]},"softnet":{"dropped_total":18446744073709551615}},{"cpu":0,"times":{}}],` +
 		`"netrx":{"devices":[{"name":"\u001b","rx_queues":[{}]}],"drops":[{"device":"\u009b","dropped_total":1}]},"events":[{"kind":"cpu-backlog-drop","device":"\u001b"},{"kind":"refusal"}]}`
+	times := `"run_ns":18446744073709551615,"wait_ns":18446744073709551615,"wait_throttled_ns":1,"wait_mask_ns":18446744073709551615,"wait_stolen_ns":18446744073709551615`
+	sched := `,"cpus":[{"cpu":-1,"runq":{"busy_ns":18446744073709551615,"peak":4294967295,"unclaimed_idle_ns":18446744073709551615,"wait":[18446744073709551615,1],"steal_ns":1}}],` +
+		`"sched":{"processes":[{"pid":1,"comm":"\u001b",` + times + `,"claimed_ns":1,"top":[{"tid":1,"comm":"\u009b","cpu":-9,` + times + `,"allowed":[-1]}]},{"pid":1}],` +
+		`"contended":[{"pid":1,"holder":1,"holder_comm":"\u001b","wait_ns":18446744073709551615}]},` +
+		`"cgroups":[{"cgroup_id":1,"parent_id":1,"path":"\u001b[2J/",` + times + `,"cfs":{"quota_us":18446744073709551615,"period_us":1,"throttled_periods_total":9,"throttled_ns":18446744073709551615}},` +
+		`{"cgroup_id":1,"path":"","cfs":{}}],"events":[{"kind":"throttle","cgroup_id":1,"cgroup":"\u001b","duration_ns":18446744073709551615}]}`
+	f.Add([]byte(`{"v":1,"type":"header","cpus":1}` + "\n" + `{"type":"sample","cpus":[{"cpu":-1,"runq":{}}],"sched":{},"cgroups":[{"cgroup_id":1,"cfs":{"period_us":1}}]}` + "\n" +
+		`{"type":"sample","mono_ns":1` + sched + "\n" + `{"type":"sample","mono_ns":2` + sched + "\n"))
 	one := `,"accept":{"listeners":[` + strings.TrimSuffix(listener, "}") + queues + `]},` + host
 	f.Add([]byte(`{"v":1,"type":"header","ports":[80]}` + "\n" + `{"type":"sample","cpus":[{"cpu":0,"net_rx":{},"softnet":{}}],"netrx":{}}` + "\n" +
 		`{"type":"sample","mono_ns":1` + one + "\n" + `{"type":"sample","mono_ns":2` + one + "\n"))

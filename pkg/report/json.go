@@ -74,6 +74,9 @@ type jsonInterval struct {
 	NetNS      []jsonNetNS    `json:"netns"`
 	CPUs       []jsonCPU      `json:"cpus"`
 	NetRX      *jsonNetRX     `json:"netrx"`
+	CGroups    []jsonCGroup   `json:"cgroups"`
+	Processes  []jsonProcess  `json:"processes"`
+	*jsonSold
 }
 
 type jsonListener struct {
@@ -143,6 +146,8 @@ type jsonFinding struct {
 	Outcome  string             `json:"outcome,omitempty"`
 	Inode    uint64             `json:"inode,omitempty"`
 	CPU      *int               `json:"cpu,omitempty"` // a core that it is about
+	CGroupID uint64             `json:"cgroup_id,omitempty"`
+	PID      uint32             `json:"pid,omitempty"`
 	Values   map[string]float64 `json:"values"`
 	Since    string             `json:"since"`
 	Until    string             `json:"until,omitempty"` // once cleared
@@ -162,20 +167,31 @@ type jsonEvent struct {
 	Client         string `json:"client,omitempty"`
 	Refused        uint64 `json:"refused,omitempty"`
 	Device         string `json:"device,omitempty"`
+
+	CGroup      string   `json:"cgroup,omitempty"`
+	CGroupID    uint64   `json:"cgroup_id,omitempty"`
+	DurationNS  uint64   `json:"duration_ns,omitempty"`
+	ThrottledNS uint64   `json:"throttled_ns,omitempty"`
+	Cores       uint32   `json:"cores,omitempty"`
+	Threads     uint32   `json:"threads,omitempty"`
+	TIDs        []uint32 `json:"tids,omitempty"`
 }
 
 type jsonSummary struct {
 	jsonStamp
-	ElapsedNS       int64          `json:"elapsed_ns"`
-	Cost            jsonCost       `json:"cost"`
-	Listeners       []jsonListener `json:"listeners"`
-	NetNS           []jsonNetNS    `json:"netns"`
-	CPUs            []jsonCPU      `json:"cpus"`
-	NetRX           *jsonNetRX     `json:"netrx"`
-	FindingsTotal   int            `json:"findings_total"`
-	Findings        []jsonFinding  `json:"findings"` // fewer, where they were too many to keep
-	Command         []string       `json:"command,omitempty"`
-	CommandExitCode *int           `json:"command_exit_code,omitempty"`
+	ElapsedNS int64          `json:"elapsed_ns"`
+	Cost      jsonCost       `json:"cost"`
+	Listeners []jsonListener `json:"listeners"`
+	NetNS     []jsonNetNS    `json:"netns"`
+	CPUs      []jsonCPU      `json:"cpus"`
+	NetRX     *jsonNetRX     `json:"netrx"`
+	CGroups   []jsonCGroup   `json:"cgroups"`
+	Processes []jsonProcess  `json:"processes"`
+	*jsonSold
+	FindingsTotal   int           `json:"findings_total"`
+	Findings        []jsonFinding `json:"findings"` // fewer, where they were too many to keep
+	Command         []string      `json:"command,omitempty"`
+	CommandExitCode *int          `json:"command_exit_code,omitempty"`
 }
 
 func (j *JSON) write(v any) error {
@@ -265,8 +281,11 @@ func (j *JSON) Step(s *Step) error {
 		Cost:       costRecord(f, &f.Cost),
 		Listeners:  j.listenerRecords(f, false),
 		NetNS:      netnsRecords(f),
-		CPUs:       cpuRecords(f, false),
+		CPUs:       cpuRecords(f, nil),
 		NetRX:      netRXRecord(f, false),
+		CGroups:    cgroupRecords(f, false),
+		Processes:  processRecords(f, false),
+		jsonSold:   soldRecord(f, nil),
 	})
 }
 
@@ -276,6 +295,8 @@ func eventRecord(e *model.Event) jsonEvent {
 		Kind:      e.Kind, Listener: e.Listener, Program: e.Program, Inode: e.Inode,
 		CPU: e.CPU, Woken: e.Woken, AcceptQueueLen: e.AcceptQueueLen, SynQueueLen: e.SynQueueLen,
 		Place: e.Place, Client: e.Client, Refused: e.Refused, Device: e.Device,
+		CGroup: e.CGroup, CGroupID: e.CGroupID, DurationNS: e.DurationNS, ThrottledNS: e.ThrottledNS,
+		Cores: e.Cores, Threads: e.Threads, TIDs: e.TIDs,
 	}
 }
 
@@ -293,7 +314,8 @@ func (j *JSON) End(s *Summary) error {
 		out.ElapsedNS = f.Elapsed.Nanoseconds()
 		out.Cost = costRecord(f, &f.CostMean)
 		out.Listeners = j.listenerRecords(f, true)
-		out.NetNS, out.CPUs, out.NetRX = netnsRecords(f), cpuRecords(f, true), netRXRecord(f, true)
+		out.NetNS, out.CPUs, out.NetRX = netnsRecords(f), cpuRecords(f, &s.Worst), netRXRecord(f, true)
+		out.CGroups, out.Processes, out.jsonSold = cgroupRecords(f, true), processRecords(f, true), soldRecord(f, &s.Worst)
 		for i := range s.Findings {
 			out.Findings = append(out.Findings, findingRecord(&s.Findings[i], f))
 		}
@@ -392,7 +414,7 @@ func findingRecord(f *diagnose.Finding, at *model.Frame) jsonFinding {
 		jsonStamp: stamp("finding", at.Wall, at.Sample.MonoNS),
 		ID:        f.ID, State: f.State, Severity: f.Severity.String(),
 		Subject: f.Subject, Evidence: f.Evidence, Cause: f.Cause, Remedy: f.Remedy, Verify: f.Verify, Outcome: f.Outcome,
-		Inode: f.Inode, Values: maps.Clone(f.Values), Since: clock(f.Since),
+		Inode: f.Inode, CGroupID: f.CGroupID, PID: f.PID, Values: maps.Clone(f.Values), Since: clock(f.Since),
 	}
 	maps.DeleteFunc(r.Values, func(_ string, v float64) bool { return known(v) == nil })
 	if f.CPU >= 0 {

@@ -16,6 +16,7 @@ type jsonCPU struct {
 	*jsonNetRXCore
 	*jsonSoftnet
 	KsoftirqdSeconds float64 `json:"ksoftirqd_run_seconds_total"` // since it began
+	*jsonRunq
 }
 
 // jsonNetRXCore is nil where the hooks of the NET_RX softirq do not attach.
@@ -68,18 +69,19 @@ type jsonIRQ struct {
 	Affinity []int  `json:"affinity"`
 }
 
-func cpuRecords(f *model.Frame, total bool) []jsonCPU {
+// cpuRecords are the cores'; w is nil but for a summary.
+func cpuRecords(f *model.Frame, w *Worst) []jsonCPU {
 	var out []jsonCPU // nil where there are no CPUs: not measured
 	for i := range f.CPUs {
 		c := &f.CPUs[i]
-		r := jsonCPU{CPU: c.CPU.CPU, KsoftirqdSeconds: float64(c.KsoftirqdRunNS) / 1e9}
+		r := jsonCPU{CPU: c.CPU.CPU, KsoftirqdSeconds: seconds(c.KsoftirqdRunNS), jsonRunq: runqRecord(f, c, w)}
 		if s := c.SoftIRQ; s != nil {
-			r.jsonNetRXCore = &jsonNetRXCore{Seconds: float64(s.RunNS) / 1e9, SoftIRQs: s.Count}
+			r.jsonNetRXCore = &jsonNetRXCore{Seconds: seconds(s.RunNS), SoftIRQs: s.Count}
 		}
 		if s := c.Softnet; s != nil {
 			r.jsonSoftnet = &jsonSoftnet{s.Processed, s.Dropped, s.TimesSqueeze, s.ReceivedRPS}
 		}
-		if !total {
+		if w == nil {
 			r.BusyRatio, r.IdleRatio, r.SoftIRQRatio = known(c.BusyRatio), known(c.IdleRatio), known(c.SoftIRQRatio)
 			if r.jsonNetRXCore != nil {
 				r.Ratio, r.LatencyP99NS = known(c.NetRXRatio), known(c.LatencyP99NS)

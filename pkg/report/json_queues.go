@@ -78,7 +78,7 @@ func queueRecord(l *model.Listener, total bool) *jsonQueue {
 		Clients: q.Clients.Total, ClientsEstimated: q.Clients.Estimated, TopClients: q.Clients.Top,
 		Retries:     jsonRetries{q.Clients.Retries[0], q.Clients.Retries[1], q.Clients.Retries[2], q.Clients.Retries[3]},
 		CookiesSent: q.SyncookiesSentTotal, CookiesFailed: q.SyncookiesFailedTotal,
-		FullSeconds: float64(q.AcceptFullNS) / 1e9,
+		FullSeconds: seconds(q.AcceptFullNS),
 		LimitFrom:   q.LimitFrom, LimitUncertain: q.LimitUncertain, SynLimitFrom: q.SynLimitFrom,
 	}
 	if q.Backlog >= 0 {

@@ -118,9 +118,10 @@ func (l *Line) finding(at string, f *diagnose.Finding) error {
 }
 
 // tickLine is the interval in one line: the sums, then the listener that needs
-// attention most; of the queues and the receive path, what is worth a word.
+// attention most; of the queues, the receive path and the cores, what is worth a
+// word.
 func tickLine(f *model.Frame) string {
-	return acceptTick(f.Accept) + queueTick(f) + netRXTick(f)
+	return acceptTick(f.Accept) + queueTick(f) + netRXTick(f) + schedTick(f)
 }
 
 func acceptTick(a *model.Accept) string {
@@ -179,18 +180,25 @@ func (l *Line) End(s *Summary) error {
 			return err
 		}
 	}
+	if err := l.sched(f, &s.Worst); err != nil {
+		return err
+	}
 	c := &f.CostMean
 	return l.print("  trace cost %s of one core (user %s, BPF ~%s), %.1f MiB, %d lost%s",
 		corePercent(c.UserRatio+c.BPFRatio), corePercent(c.UserRatio), corePercent(c.BPFRatio),
 		float64(c.MemoryBytes)/(1<<20), c.LostTotal, lostDetail(&f.Sample.Self))
 }
 
+// verdictNeeds are the signals without which something may have gone unseen.
+var verdictNeeds = []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX,
+	model.SignalRunq, model.SignalThrottle, model.SignalCPUTime}
+
 func (l *Line) verdict(s *Summary) error {
-	if f := s.Last; f.Accept == nil && len(f.CPUs) == 0 && len(s.Findings) == 0 {
+	if f := s.Last; f.Accept == nil && len(f.CPUs)+len(f.CGroups) == 0 && len(s.Findings) == 0 {
 		return l.print("  ? accept was not measured: no verdict")
 	}
 	whole := true
-	for _, name := range []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX} {
+	for _, name := range verdictNeeds {
 		if s.Last.Measured(name) && (name != model.SignalAccept || s.Last.Accept != nil) {
 			continue
 		}
@@ -249,7 +257,11 @@ func (l *Line) listeners(f *model.Frame) error {
 		return l.print("  and %d more listeners", shown-summaryListeners)
 	}
 	if shown == 0 {
-		return l.print("  no new connections seen at %d listeners; start your load", len(f.Accept.Listeners))
+		hint := "; start your load"
+		if f.Sched != nil && busySinceAttach(f) >= noteLoad {
+			hint = "" // it is no server's
+		}
+		return l.print("  no new connections seen at %s%s", model.Plural(len(f.Accept.Listeners), "listener"), hint)
 	}
 	return nil
 }

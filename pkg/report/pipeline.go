@@ -29,6 +29,7 @@ type Summary struct {
 	Last     *model.Frame       // nil when there was not a single Sample
 	Findings []diagnose.Finding // that were raised, in order, in their last state
 	Dropped  int                // how many more there were, where they were too many to keep
+	Worst    Worst              // of all Frames
 	Command  *Command           // nil when none was run
 }
 
@@ -69,6 +70,7 @@ func Run(ctx context.Context, src sample.Source, limits diagnose.Limits, sinks .
 		f := builder.Build(s)
 		changed := set.Update(f)
 		sum.Last = f
+		sum.Worst.add(f)
 		step := &Step{Frame: f, Changed: changed, Active: set.Active()}
 		for _, k := range sinks {
 			if err := k.Step(step); err != nil {

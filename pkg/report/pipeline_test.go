@@ -179,7 +179,7 @@ func TestDroppedFindings(t *testing.T) {
 
 // TestWriteErrors: a full disk is an error of every sink, at every line.
 func TestWriteErrors(t *testing.T) {
-	for _, name := range []string{"herd-cured", "accept-queue-overflow", "netdev-backlog"} {
+	for _, name := range []string{"herd-cured", "accept-queue-overflow", "netdev-backlog", "cfs-throttle"} {
 		in := readRecording(t, name)
 		for _, mk := range []func(w io.Writer) Sink{
 			func(w io.Writer) Sink { return NewLine(w, LineOptions{}) },

@@ -72,6 +72,8 @@ func unknownFrame(v float64) *model.Frame {
 	c := model.CPU{BusyRatio: v, IdleRatio: v, SoftIRQRatio: v, NetRXRatio: v, NetRXPerS: v, PacketsPerS: v, KsoftirqdRatio: v, LatencyP99NS: v}
 	timed := c
 	timed.SoftIRQ, timed.Softnet = &sample.NetRXSoftIRQ{}, &sample.Softnet{}
+	timed.Runq = &model.Runq{Runq: &sample.Runq{}, BusyRatio: v, Waiting: v, ThrottledWaiting: v, UnclaimedRatio: v, SwitchesPerS: v, WaitP99NS: v}
+	g := &model.CGroup{CGroup: sample.CGroup{CFS: &sample.Bandwidth{Throttled: 1}}, Used: v, Waiting: v, Quota: v, ThrottledPeriods: 1, ThrottledRatio: v, Demand: v}
 	return &model.Frame{
 		Header: &sample.Header{}, Sample: &sample.Sample{Listen: &sample.Listen{NetNS: []sample.NetNS{{}}}}, Interval: 1, Elapsed: 1,
 		Accept: &model.Accept{ConnsPerS: v, Listeners: []*model.Listener{l}},
@@ -79,6 +81,8 @@ func unknownFrame(v float64) *model.Frame {
 		CPUs:   []model.CPU{c, timed},
 		NetRX: &model.NetRX{NetRX: &sample.NetRX{Devices: []sample.NetDevice{{}}}, Share: v, Top: -1, PacketsPerS: v, DroppedPerS: v,
 			Devices: []model.Device{{PacketsPerS: v}}},
+		Sched:   &model.Sched{Sched: &sample.Sched{}, Processes: []model.Process{{Run: v, Wait: v, Claimed: v}}},
+		CGroups: []*model.CGroup{g}, Sold: model.Sold{Cores: v, Ratio: v, Used: v},
 	}
 }
 
@@ -107,6 +111,14 @@ func TestUnknownIsAbsent(t *testing.T) {
 				t.Errorf("%v: %s is %v", v, key, got)
 			}
 		}
+		for _, key := range []string{"cpu_sold_ratio", "cpu_sold_cores"} {
+			if got, ok := interval[key]; ok {
+				t.Errorf("%v: %s is %v", v, key, got)
+			}
+		}
+		if d, ok := interval["cgroups"].([]any)[0].(map[string]any)["cpu_demand_cores"]; ok {
+			t.Errorf("%v: the demand is %v", v, d)
+		}
 		for _, c := range interval["cpus"].([]any) {
 			for key := range c.(map[string]any) {
 				if strings.HasSuffix(key, "_ratio") || strings.HasSuffix(key, "_ns") {
@@ -114,20 +126,23 @@ func TestUnknownIsAbsent(t *testing.T) {
 				}
 			}
 		}
-		if math.IsNaN(v) && regexp.MustCompile("refused|cookies|rx").MatchString(line.String()) || strings.Contains(line.String(), "NaN") {
+		if math.IsNaN(v) && regexp.MustCompile("refused|cookies|rx|runq=|sold").MatchString(line.String()) || strings.Contains(line.String(), "NaN") {
 			t.Errorf("%v:\n%s", v, line.String())
 		}
 	}
 }
 
-// TestNotMeasuredIsNull, for a recording of before there was a listen signal.
+// TestNotMeasuredIsNull, for a recording of before there were these signals.
 func TestNotMeasuredIsNull(t *testing.T) {
 	interval, summary := records(t, outputs(t, readRecording(t, "healthy"))["ndjson"])
 	for _, r := range []map[string]any{interval, summary} {
-		for _, key := range []string{"netns", "cpus", "netrx"} {
+		for _, key := range []string{"netns", "cpus", "netrx", "cgroups", "processes"} {
 			if v, ok := r[key]; !ok || v != nil {
 				t.Errorf("%s of %s is %v", key, r["type"], v)
 			}
+		}
+		if v, ok := r["cpu_sold_ratio"]; ok {
+			t.Errorf("cpu_sold_ratio is %v", v)
 		}
 	}
 }

@@ -27,7 +27,7 @@ var pinned = map[string]struct {
 	"header":    {jsonHeader{}, "v type ts mono_ns version host kernel arch cpus boot_id interval_ns command pids ports signals"},
 	"signal":    {sample.Signal{}, "name variant accuracy hooks note rejected"},
 	"rejection": {sample.Rejection{}, "variant error"},
-	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners netns cpus netrx"},
+	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores"},
 	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by"},
 	"listener": {jsonListener{}, "addr port proto netns netns_cookie inode closed program wait reuseport sockets processes holders workers accept_queue_len accept_queue_max bursts_unsent_total " +
 		"accept_queue_peak accept_queue_peak_sampled syn_queue_len syn_queue_max syn_queue_peak syn_queue_peak_sampled " +
@@ -39,9 +39,10 @@ var pinned = map[string]struct {
 		"empty_wakeups_cpu_seconds_total wakeups_per_accept accepts_per_s completions_per_s wakeups_per_s accept_eagain_per_s threads"},
 	"thread": {jsonWorker{}, "pid tid comm wait ended accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total " +
 		"accept_share_ratio run_ratio wait_ratio"},
-	"finding": {jsonFinding{}, "v type ts mono_ns id state severity subject evidence cause remedy verify outcome inode cpu values since until"},
-	"event":   {jsonEvent{}, "v type ts mono_ns kind listener program inode cpu woken accept_queue_len syn_queue_len place client refused device"},
-	"summary": {jsonSummary{}, "v type ts mono_ns elapsed_ns cost listeners netns cpus netrx findings_total findings command command_exit_code"},
+	"finding": {jsonFinding{}, "v type ts mono_ns id state severity subject evidence cause remedy verify outcome inode cpu cgroup_id pid values since until"},
+	"event": {jsonEvent{}, "v type ts mono_ns kind listener program inode cpu woken accept_queue_len syn_queue_len place client refused device " +
+		"cgroup cgroup_id duration_ns throttled_ns cores threads tids"},
+	"summary": {jsonSummary{}, "v type ts mono_ns elapsed_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores findings_total findings command command_exit_code"},
 
 	"refusals":       {sample.Refusals{}, "accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue"},
 	"retries":        {jsonRetries{}, "once twice three_to_five more"},
@@ -51,12 +52,22 @@ var pinned = map[string]struct {
 		"syncookies_sent_total syncookies_recv_total syncookies_failed_total"},
 	"cpu": {jsonCPU{}, "cpu busy_ratio idle_ratio softirq_ratio " +
 		"net_rx_softirq_seconds_total net_rx_softirqs_total net_rx_softirq_ratio net_rx_latency_p99_ns " +
-		"softnet_processed_total softnet_dropped_total softnet_times_squeezed_total softnet_received_rps_total ksoftirqd_run_seconds_total"},
+		"softnet_processed_total softnet_dropped_total softnet_times_squeezed_total softnet_received_rps_total ksoftirqd_run_seconds_total " +
+		"busy_seconds_total runq_wait_seconds_total runq_throttled_seconds_total runq_wait_p99_ns runq_len runq_peak unclaimed_idle_seconds_total switches_total steal_seconds_total"},
 	"netrx":            {jsonNetRX{}, "netdev_max_backlog share_ratio top_cpu cpu_backlog_drops cpu_backlog_drops_unattributed_total devices"},
 	"cpu_backlog_drop": {jsonBacklogDrop{}, "netns device ifindex from_cpu dropped_total"},
 	"device":           {jsonDevice{}, "netns device ifindex driver rx_packets_total rx_queues rps_cpus irqs"},
 	"irq":              {jsonIRQ{}, "irq name affinity"},
+
+	"cgroup": {jsonCGroup{}, "path cgroup_id parent_cgroup_id cpu_seconds_total " + pinnedWaits + " cpu_quota_us cpu_period_us cpu_burst_us " +
+		"cfs_periods_total cfs_throttled_periods_total cfs_throttled_seconds_total cpu_usage_seconds_total cpu_demand_cores threads cpu_weight"},
+	"process": {jsonProcess{}, "pid start_ns comm program cgroup_id kernel ended run_seconds_total " + pinnedWaits + " claimed_seconds_total " +
+		"voluntary_switches_total involuntary_switches_total wakes_total migrations_total threads top_threads contended_by"},
+	"process_thread": {jsonProcessThread{}, "tid comm cpu run_seconds_total " + pinnedWaits + " wait_pending_seconds nice policy cpus_allowed cpuset"},
+	"contender":      {jsonContender{}, "pid comm wait_seconds_total"},
 }
+
+const pinnedWaits = "wait_seconds_total wait_throttled_seconds_total wait_contended_seconds_total wait_mask_seconds_total wait_stolen_seconds_total"
 
 // pinnedValues are the keys of the values of each finding.
 var pinnedValues = map[string]string{
@@ -71,7 +82,16 @@ var pinnedValues = map[string]string{
 	"syn-queue-overflow refused": "refused_clients_total refused_ratio syn_queue_max syn_queue_peak syn_refused_per_s",
 	"netrx-imbalance":            "dropped_per_s idle_ratio ksoftirqd_ratio netrx_ratio netrx_share_ratio others_idle_cores squeezed_per_s",
 	"netdev-backlog-drop":        "cores dropped_per_s dropped_ratio netdev_max_backlog",
+
+	"runq-pile":                "idle_cores unclaimed_ratio wait_p99_seconds waiting_threads",
+	"cfs-throttle":             pinnedThrottle,
+	"cfs-throttle-below-quota": pinnedThrottle,
+	"cpu-oversold":             "cpu_quota_cores cpu_sold_cores cpu_sold_ratio cpu_used_cores host_busy_ratio steal_ratio wait_contended_ratio",
+	"cputime-frozen":           "claimed_seconds run_seconds still_seconds",
+	"cputime-hidden":           "busy_ratio hidden_ratio shown_ratio switches_per_s",
 }
+
+const pinnedThrottle = "cfs_throttled_ratio cpu_demand_cores cpu_quota_cores cpu_used_cores stopped_ratio wait_throttled_threads worst_stall_seconds"
 
 // field is one key of a record.
 type field struct {
@@ -122,9 +142,9 @@ var (
 	snakeCase = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	// units end every key of a number, except for unitless: counts of things that
 	// are there now, and names that are numbers.
-	units    = regexp.MustCompile(`_(ns|bytes|seconds|wait_s|ratio|per_s|per_accept|total|cores|len|max|peak|looks|code|clients|backlog|queues|cpu)$`)
+	units    = regexp.MustCompile(`_(ns|us|bytes|seconds|wait_s|ratio|per_s|per_accept|total|cores|len|max|peak|looks|code|clients|backlog|queues|cpu|threads)$`)
 	unitless = strings.Fields("v cpus port netns netns_cookie inode pid tid top_tid cpu woken sockets processes workers refused refusals once twice three_to_five more " +
-		"accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue somaxconn syncookies abort_on_overflow ifindex irq cores")
+		"accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue somaxconn syncookies abort_on_overflow ifindex irq cores threads cgroup_id parent_cgroup_id cpu_weight nice")
 )
 
 // checkKey holds a key against the glossary's rules.

@@ -5,6 +5,7 @@ package live
 import (
 	"strconv"
 
+	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -34,15 +35,15 @@ func mark(s diagnose.Severity) (string, Style) {
 	return " !", Warn
 }
 
-// shown are the findings of the opened listener, or all of them.
-func (v *View) shown() []diagnose.Finding {
-	if v.opened() == nil {
+// shown are the findings about what is opened, or all of them.
+func (v *View) shown(d *drill) []diagnose.Finding {
+	if d == nil {
 		return v.Active
 	}
 	var out []diagnose.Finding
-	for _, f := range v.Active {
-		if f.Inode == v.UI.Opened {
-			out = append(out, f)
+	for i := range v.Active {
+		if d.of(&v.Active[i]) {
+			out = append(out, v.Active[i])
 		}
 	}
 	return out
@@ -54,11 +55,12 @@ func (v *View) findingLines(w, n int) []line {
 	if n < 1 {
 		return nil
 	}
-	findings := v.shown()
+	d := v.drill()
+	findings := v.shown(d)
 	if len(findings) == 0 {
 		text, st := v.calm()
-		if v.opened() != nil && len(v.Active) > 0 {
-			text, st = "no finding about this listener", Dim
+		if d != nil && len(v.Active) > 0 {
+			text, st = "no finding about this "+d.what, Dim
 		}
 		return v.paragraph(line{text: text, st: st, indent: indent}, w, n)
 	}
@@ -118,8 +120,22 @@ func (v *View) calm() (string, Style) {
 	if f == nil || f.Interval == 0 {
 		return "measuring…", Dim
 	}
-	if f.Accept == nil {
+	rest := ""
+	for _, name := range []string{model.SignalListen, model.SignalNetRX, model.SignalRunq, model.SignalThrottle, model.SignalCPUTime} {
+		if v.unavailable(name) != nil {
+			rest += "; " + name + " is not measured"
+		}
+	}
+	if f.Cost.LostTotal > 0 {
+		rest += "; " + itoa(f.Cost.LostTotal) + " events lost"
+	}
+	quiet := span(max(f.Elapsed-v.QuietFrom, 0))
+	switch {
+	case f.Accept == nil && f.Sched == nil:
 		return "nothing can be said: connections are not measured", Warn
+	case f.Accept == nil:
+		return "no finding in " + quiet + ": " + model.Plural(len(f.CPUs), "core") + ", " +
+			model.Plural(len(f.CGroups), "cgroup") + "; connections are not measured" + rest, Warn
 	}
 	for _, name := range []string{signalAccept, signalWake} {
 		if s := v.unavailable(name); s != nil {
@@ -135,23 +151,17 @@ func (v *View) calm() (string, Style) {
 		sum.Counters.Add(l.Counters)
 		sum.CompletionsTotal += l.CompletionsTotal
 	}
-	rest := ""
-	for _, name := range []string{model.SignalListen, model.SignalNetRX} {
-		if v.unavailable(name) != nil {
-			rest += "; " + name + " is not measured"
-		}
-	}
-	if f.Cost.LostTotal > 0 {
-		rest += "; " + itoa(f.Cost.LostTotal) + " events lost"
-	}
 	if sum.AcceptsTotal == 0 && sum.CompletionsTotal == 0 {
+		if f.Sched != nil && report.Loaded(f) {
+			return "no finding in " + quiet + ": " + model.Plural(len(f.CPUs), "core") + ", no new connections seen" + rest, Normal
+		}
 		return "no new connections seen; start your load" + rest, Dim
 	}
 	factorText := model.TotalWakeupsPerAccept(&sum)
 	if v.QuietFrom > 0 { // the totals still hold the herd that is gone
 		factorText = f.Accept.WakeupsPerS / f.Accept.AcceptsPerS
 	}
-	text := "no finding in " + span(max(f.Elapsed-v.QuietFrom, 0)) + ": " + model.Plural(open, "listener")
+	text := "no finding in " + quiet + ": " + model.Plural(open, "listener")
 	if s := factor(factorText); s != none {
 		text += ", " + s + " wake-ups per connection"
 	} else {
@@ -180,8 +190,11 @@ func (v *View) drawEvents(g *Grid, y, n int) {
 
 // eventOf is whom e happened to.
 func eventOf(e *model.Event) string {
-	if e.Kind == sample.EventBacklogDrop {
+	switch e.Kind {
+	case sample.EventBacklogDrop:
 		return safe(e.Device)
+	case sample.EventThrottle:
+		return cgroupName(e.CGroup)
 	}
 	who := safe(e.Listener)
 	if who == "" {
@@ -218,6 +231,12 @@ func eventText(e *model.Event) (kind, what string) {
 		return "refused", what
 	case sample.EventBacklogDrop:
 		return "dropped", ": " + itoa(e.Refused) + " x CPU backlog full, from cpu" + itoa(uint64(e.CPU))
+	case sample.EventThrottle:
+		what = ": stopped for " + nanoseconds(float64(e.DurationNS))
+		if e.Cores > 1 {
+			what += ", " + nanoseconds(float64(e.ThrottledNS)) + " over " + itoa(uint64(e.Cores)) + " cores"
+		}
+		return "quota", what + ", " + model.Plural(int(e.Threads), "thread") + " waited"
 	case sample.EventListenerOpened:
 		return "opened", ""
 	case sample.EventListenerClosed:

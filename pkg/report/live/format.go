@@ -5,6 +5,8 @@ package live
 import (
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -110,6 +112,33 @@ func seconds(v float64) string {
 		return fmt.Sprintf("%.0fms", v*1e3)
 	}
 	return factor(v) + "s"
+}
+
+// nanoseconds is seconds of a time in ns.
+func nanoseconds(v float64) string { return seconds(v / 1e9) }
+
+// cores is a number of cores: 0.04, 1.90, 12.3.
+func cores(v float64) string {
+	if model.Known(v) && v < 9.995 {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return factor(v)
+}
+
+// cpuList is a list of cores as the kernel writes it: 0-3,8.
+func cpuList(cpus []int) string {
+	var out []string
+	for i := 0; i < len(cpus); {
+		from := i
+		for i++; i < len(cpus) && cpus[i] == cpus[i-1]+1; i++ {
+		}
+		text := strconv.Itoa(cpus[from])
+		if i-from > 1 {
+			text += "-" + strconv.Itoa(cpus[i-1])
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ",")
 }
 
 // clock is d as HH:MM:SS.

@@ -7,8 +7,8 @@ import "slices"
 // keysHelp explains the keys.
 var keysHelp = []string{
 	"Up Down j k   select a row          PgUp PgDn Home End   by pages",
-	"Enter         threads of the row    Esc   back",
-	"1 2 4         herd, CPUs, queues    s     sort by next column, r reverse",
+	"Enter         what is behind a row  Esc   back",
+	"1-5           the panels            s     sort by next column, r reverse",
 	"Space         pause, the data only  q     quit",
 	"",
 }
@@ -27,6 +27,9 @@ var panelHelp = map[Panel][]string{
 		"wasted  wake-ups that reached the program and got EAGAIN",
 	},
 	CPUs: {
+		"RUN MAX    threads that run or wait there: the mean, the most",
+		"UNCL       time in which a thread waited there beside an idle core",
+		"WAITp99    99% of the waits for the core were shorter",
 		"NET_RX%    time in the receive softirq, in % of this core",
 		"RXPKT/s    packets that it took from devices and from its CPU backlog",
 		"DROP/s     packets that its full CPU backlog refused",
@@ -34,6 +37,16 @@ var panelHelp = map[Panel][]string{
 		"KSOFTIRQD  time that the core's softirq thread ran",
 		"LATp99     99% of the receive softirqs began within this after they were",
 		"           raised",
+	},
+	CGroups: {
+		"QUOTA USED cores that it may use (-: as many as it gets), and did use",
+		"PERIODS    share of its periods in which the quota was used up",
+		"WORST      longest time that a core of it was stopped, in the interval",
+		"THR/s      time stopped in a second, over all cores",
+		"DEMAND     quota that would have covered 99% of the periods",
+		"WAIT       threads that waited for a core, as a mean: THR% for quota, CONT%",
+		"           while others ran, MASK% since affinity or cpuset forbade the cores",
+		"           that were idle, STEAL% while the hypervisor had the core",
 	},
 	Queues: {
 		"ACCEPT-Q   connections that wait for accept(2), and their limit",
@@ -45,6 +58,15 @@ var panelHelp = map[Panel][]string{
 		"CLIENTS    clients that were refused since attach",
 		"WAIT       queue length by accepts/s: how long a connection waits for its",
 		"           accept; inf: none is accepted",
+	},
+	Processes: {
+		"RUN        cores that it used, by the scheduler",
+		"CLAIMED    the same by /proc/PID/stat: what top and ps believe",
+		"WAIT       threads that waited for a core, as a mean: THR% for quota, CONT%",
+		"           while others ran, MASK% since affinity or cpuset forbade the cores",
+		"           that were idle, STEAL% while the hypervisor had the core",
+		"SW/s       switches; INVOL/s those that it did not ask for",
+		"MIGR/s     moves from core to core",
 	},
 }
 

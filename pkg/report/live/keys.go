@@ -2,8 +2,6 @@
 
 package live
 
-import "github.com/herdtrace/herdtrace/pkg/report/model"
-
 // Action is what a key asks for.
 type Action uint8
 
@@ -24,12 +22,14 @@ const (
 	ReverseSort
 	ShowHerd
 	ShowCPUs
+	ShowCGroups
 	ShowQueues
+	ShowProcesses
 	ToggleHelp
 )
 
 // shows are the panels that an action switches to.
-var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowQueues: Queues}
+var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowCGroups: CGroups, ShowQueues: Queues, ShowProcesses: Processes}
 
 // Press is the UI after a, where v, drawn on w columns and h lines, was on the
 // screen. Quit and what does not apply change nothing.
@@ -57,15 +57,15 @@ func (u UI) Press(a Action, v View, w, h int) UI {
 		return u
 	}
 	page := v.plan(w, h).panel - 2
-	if l := v.opened(); l != nil {
-		u.Threads = v.threadTable(l).press(a, page-len(facts(l)))
+	if d := v.drill(); d != nil {
+		u.Threads = d.table.press(a, page-len(d.about))
 		return u
 	}
 	u.Opened = 0 // the opened one is gone
 	place := u.place()
 	if a == Open {
-		if inode := v.selected(); inode != 0 {
-			u.Opened, place.Selected, u.Threads = inode, inode, Place{}
+		if id := v.table().selected(); id != 0 && v.opens() != "" {
+			u.Opened, place.Selected, u.Threads = id, id, Place{}
 		}
 		return u
 	}
@@ -78,28 +78,23 @@ func (u *UI) place() *Place {
 	switch u.Panel {
 	case CPUs:
 		return &u.CPU
+	case CGroups:
+		return &u.CGroup
 	case Queues:
 		return &u.Queue
+	case Processes:
+		return &u.Process
 	}
 	return &u.List
 }
 
-// selected is the inode of the selected listener; 0 where the panel has none.
-func (v *View) selected() uint64 {
-	var t *table[*model.Listener]
-	switch v.UI.Panel {
-	case Herd:
-		t = v.listenerTable()
-	case Queues:
-		t = v.queueTable()
-	default:
-		return 0
-	}
+// selected is the id of the selected row; 0 where there is none.
+func (t *table[T]) selected() uint64 {
 	rows := sorted(t.cols, t.rows, t.place)
 	if len(rows) == 0 {
 		return 0
 	}
-	return rows[indexOf(rows, t.id, t.place)].Inode
+	return t.id(rows[indexOf(rows, t.id, t.place)])
 }
 
 // press moves in t, or sorts it; page is the number of rows on the screen.
@@ -145,17 +140,17 @@ func (v *View) drawKeys(g *Grid, y int) {
 	if v.UI.Paused {
 		pause.what = "resume"
 	}
-	panels := hint{"1 2 4", "panel"}
+	panels := hint{"1-5", "panel"}
 	var hints []hint // the first are dropped last
 	switch {
 	case v.UI.Help:
 		hints = []hint{{"q", "quit"}, {"Esc", "back"}}
-	case v.opened() != nil:
+	case v.drill() != nil:
 		hints = []hint{{"q", "quit"}, {"Esc", "back"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}}
-	case v.UI.Panel == CPUs:
+	case v.opens() == "":
 		hints = []hint{{"q", "quit"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
 	default:
-		hints = []hint{{"q", "quit"}, {"?", "help"}, {"Enter", "threads"}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
+		hints = []hint{{"q", "quit"}, {"?", "help"}, {"Enter", v.opens()}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
 	}
 	x := 0
 	if v.Message != "" {

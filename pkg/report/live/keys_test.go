@@ -4,8 +4,13 @@ package live
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 func TestPress(t *testing.T) {
@@ -98,6 +103,88 @@ func TestPressCPUs(t *testing.T) {
 	}
 }
 
+// TestPressSched: a core, a cgroup and a process open, and close.
+func TestPressSched(t *testing.T) {
+	tests := []struct {
+		name   string
+		v      View
+		show   Action
+		opened uint64
+		title  string
+		inside uint64 // selected by Down
+	}{
+		{"core", pileView(), ShowCPUs, 4, "CPU 3", 21874},
+		{"cgroup", throttleView(), ShowCGroups, 7001, "CGROUP system.slice/api.service", 21873},
+		{"process", pileView(), ShowProcesses, 21873, "PROCESS 21873  gunicorn", 21874},
+	}
+	for _, tt := range tests {
+		u := UI{}
+		for _, a := range []Action{tt.show, Open, Down} {
+			u = u.Press(a, tt.v, 80, 24)
+		}
+		v := with(tt.v, func(v *View) { v.UI = u })
+		if u.Opened != tt.opened || u.place().Selected != tt.opened || u.Threads.Selected != tt.inside {
+			t.Errorf("%s: %+v", tt.name, u)
+		}
+		if d := v.drill(); d == nil || d.title != tt.title {
+			t.Errorf("%s: opened %+v", tt.name, d)
+		}
+		if u = u.Press(Back, tt.v, 80, 24); u.Opened != 0 || u.Threads != (Place{}) || u.place().Selected != tt.opened {
+			t.Errorf("%s: back: %+v", tt.name, u)
+		}
+	}
+	u := UI{Panel: Processes, Opened: 4711} // gone
+	if u = u.Press(Down, pileView(), 80, 24); u.Opened != 0 || u.Process.Selected != 812 {
+		t.Errorf("Down from a process that is gone: %+v", u)
+	}
+	u = UI{Panel: CGroups}
+	if u = u.Press(Open, noRunq(), 80, 24); u.Opened != 0 {
+		t.Errorf("opened a cgroup without knowing its processes: %+v", u)
+	}
+}
+
+// TestPanelOf: a mark stands where what the finding is about is shown.
+func TestPanelOf(t *testing.T) {
+	for id, want := range map[string]Panel{
+		"accept-herd": Herd, "accept-queue-wait": Queues, "syn-queue-overflow": Queues, "netrx-imbalance": CPUs, "netdev-backlog-drop": CPUs,
+		"runq-pile": CPUs, "cfs-throttle": CGroups, "cfs-throttle-below-quota": CGroups, "cpu-oversold": CGroups,
+		"cputime-hidden": CPUs,
+	} {
+		if got := panelOf(&diagnose.Finding{ID: id}); got != want {
+			t.Errorf("%s: panel %d, want %d", id, got, want)
+		}
+	}
+	if got := panelOf(&diagnose.Finding{ID: "cputime-frozen", PID: 1}); got != Processes {
+		t.Errorf("a process's account: panel %d", got)
+	}
+}
+
+// TestCPUOrder: what drops, what piles up, what waits, what is busy.
+func TestCPUOrder(t *testing.T) {
+	v := throttleView()
+	runq := func(busy, waiting, unclaimed float64) *model.Runq {
+		return &model.Runq{Runq: &sample.Runq{}, BusyRatio: busy, Waiting: waiting, UnclaimedRatio: unclaimed}
+	}
+	v.Frame.CPUs = []model.CPU{
+		{BusyRatio: 0.2, Runq: runq(0.2, 0.1, 0.05)}, // a wait now and then
+		{BusyRatio: 0.9, NetRXRatio: 0.5},
+		{Runq: runq(1, 3, 0)},
+		{Runq: runq(1, 1.5, 0.4)},
+		{DroppedDelta: 1},
+		{Runq: runq(1, 1.5, 0.9)},
+	}
+	for i := range v.Frame.CPUs {
+		v.Frame.CPUs[i].CPU.CPU = i
+	}
+	var got []int
+	for _, c := range v.cpus() {
+		got = append(got, c.CPU.CPU)
+	}
+	if want := []int{4, 5, 3, 2, 1, 0}; !slices.Equal(got, want) {
+		t.Errorf("cores %v, want %v", got, want)
+	}
+}
+
 // TestUnknownSortsLast in both directions.
 func TestUnknownSortsLast(t *testing.T) {
 	cols := []column[float64]{{num: func(v float64) float64 { return v }}}
@@ -126,6 +213,16 @@ func TestNumbers(t *testing.T) {
 	for v, want := range map[float64]string{0: "0%", 0.0001: "<0.1%", 0.031: "~3.1%", nan: none} {
 		if got := estimate(v); got != want {
 			t.Errorf("estimate(%v) = %s, want %s", v, got, want)
+		}
+	}
+	for v, want := range map[float64]string{0: "0.00", 0.04: "0.04", 1.9: "1.90", 12.34: "12.3", 640: "640", nan: none, math.Inf(1): none} {
+		if got := cores(v); got != want {
+			t.Errorf("cores(%v) = %s, want %s", v, got, want)
+		}
+	}
+	for want, cpus := range map[string][]int{"": nil, "3": {3}, "0-1": {0, 1}, "0-3,8,10-11": {0, 1, 2, 3, 8, 10, 11}} {
+		if got := cpuList(cpus); got != want {
+			t.Errorf("cpuList(%v) = %s, want %s", cpus, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{42e9: "42 s", 190e9: "3 min 10 s", 7500e9: "2 h 5 min", -1: "0 s"} {
@@ -157,6 +254,8 @@ func TestCutting(t *testing.T) {
 		{clip("abc", 0), ""},
 		{clipMiddle("[2001:db8::1:2:3]:8080", 16), "[2001…:2:3]:8080"},
 		{cutListener("127.0.0.1:5432 closed", 18), "127.…1:5432 closed"},
+		{cutCGroup("system.slice/api.service", 12), "…api.service"},
+		{cutCGroup("a", 0), ""},
 	}
 	for _, tt := range tests {
 		if tt.got != tt.want {

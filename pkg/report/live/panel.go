@@ -32,11 +32,14 @@ func listenerName(l *model.Listener) string {
 }
 
 // cutListener keeps the mark, and of the name its end.
-func cutListener(s string, w int) string {
-	if name, ok := strings.CutSuffix(s, closedMark); ok && w > len(closedMark)+4 {
-		return clipMiddle(name, w-len(closedMark)) + closedMark
+func cutListener(s string, w int) string { return cutMarked(s, closedMark, w, clipMiddle) }
+
+// cutMarked cuts a name that may have a mark behind it, which stays.
+func cutMarked(s, mark string, w int, cut func(string, int) string) string {
+	if name, ok := strings.CutSuffix(s, mark); ok && w > len(mark)+4 {
+		return cut(name, w-len(mark)) + mark
 	}
-	return clipMiddle(s, w)
+	return cut(s, w)
 }
 
 func waitName(wait string) string {
@@ -140,9 +143,6 @@ func (v *View) listeners() []*model.Listener {
 
 // opened is the listener whose threads are shown, or nil.
 func (v *View) opened() *model.Listener {
-	if v.UI.Opened == 0 {
-		return nil
-	}
 	for _, l := range v.listeners() {
 		if l.Inode == v.UI.Opened {
 			return l
@@ -152,10 +152,7 @@ func (v *View) opened() *model.Listener {
 }
 
 func (v *View) listenerTable() *table[*model.Listener] {
-	worst := make(map[uint64]diagnose.Severity)
-	for _, f := range v.Active {
-		worst[f.Inode] = max(worst[f.Inode], f.Severity)
-	}
+	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return f.Inode })
 	return &table[*model.Listener]{
 		cols:  v.listenerColumns(),
 		rows:  v.listeners(),
@@ -233,20 +230,21 @@ func waiters(l *model.Listener) string {
 
 // panelWant is the number of lines that the panel would like.
 func (v *View) panelWant() int {
-	if l := v.opened(); l != nil {
-		return 2 + len(facts(l)) + max(len(l.Threads), 1)
+	if d := v.drill(); d != nil {
+		return 2 + len(d.about) + max(d.table.count(), 1)
 	}
 	return 2 + len(v.tableFacts()) + max(v.table().count(), 1)
 }
 
-// drawPanel draws the panel that the user chose, or the opened listener, on n
-// lines.
+// drawPanel draws the panel that the user chose, or the row of it that is
+// opened, on n lines.
 func (v *View) drawPanel(g *Grid, y, n int) {
 	if n < 1 {
 		return
 	}
-	if l := v.opened(); l != nil {
-		v.drawOpened(g, l, y, n)
+	if d := v.drill(); d != nil {
+		drawTitle(g, y, d.title, d.table.placeText(n-2-len(d.about)))
+		drawTable(g, y+1, n-1, d.about, d.table)
 		return
 	}
 	var t lister
@@ -270,7 +268,7 @@ func (v *View) drawPanel(g *Grid, y, n int) {
 	about := v.tableFacts()
 	v.drawTabs(g, y, t.placeText(n-2-len(about)))
 	if t.count() == 0 {
-		g.put(tableLeft, y+1, "no listening socket seen yet", Dim, g.W)
+		g.put(tableLeft, y+1, v.empty(), Dim, g.W)
 		return
 	}
 	drawTable(g, y+1, n-1, about, t)
@@ -288,15 +286,20 @@ func drawTable(g *Grid, y, n int, about []string, t lister) {
 	}
 }
 
-func (v *View) drawOpened(g *Grid, l *model.Listener, y, n int) {
-	t := v.threadTable(l)
+// openedListener is what is behind a listener: its workers.
+func (v *View) openedListener() *drill {
+	l := v.opened()
+	if l == nil {
+		return nil
+	}
 	name := "LISTENER " + listenerName(l)
 	if p := safe(l.Program); p != "?" {
 		name += "  " + p
 	}
-	about := facts(l)
-	drawTitle(g, y, name, t.placeText(n-2-len(about)))
-	drawTable(g, y+1, n-1, about, t)
+	return &drill{
+		title: name, what: "listener", about: facts(l), table: v.threadTable(l),
+		of: func(f *diagnose.Finding) bool { return f.Inode == l.Inode },
+	}
 }
 
 // placeText says how the rows of t are sorted and which of them n lines show.

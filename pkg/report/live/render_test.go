@@ -33,6 +33,24 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// goldenTest is a View and how large it is drawn.
+type goldenTest struct {
+	name string
+	v    View
+	w, h int
+}
+
+func goldens(t *testing.T, tests []goldenTest) {
+	t.Helper()
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := Render(tt.v, tt.w, tt.h)
+			checkGrid(t, g, tt.w, tt.h)
+			golden(t, tt.name+".txt", g.Text())
+		})
+	}
+}
+
 func with(v View, change func(*View)) View {
 	change(&v)
 	return v
@@ -64,11 +82,7 @@ func TestGolden(t *testing.T) {
 	first := herdView()
 	first.Frame = model.NewBuilder(first.Header).Build(&sample.Sample{Accept: &sample.Accept{Listeners: []sample.Listener{gunicorn.at(1), sshd.at(1)}}})
 	first.Active, first.Events, first.Clock = nil, nil, 0
-	tests := []struct {
-		name string
-		v    View
-		w, h int
-	}{
+	tests := []goldenTest{
 		{"herd-80x24", herdView(), 80, 24},
 		{"herd-120x40", herdView(), 120, 40},
 		{"herd-160x50", herdView(), 160, 50},
@@ -107,16 +121,41 @@ func TestGolden(t *testing.T) {
 		{"hostile-160x50", hostileView(), 160, 50},
 		{"hostile-ascii-120x40", with(hostileView(), func(v *View) { v.UI.ASCII = true }), 120, 40},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			g := Render(tt.v, tt.w, tt.h)
-			checkGrid(t, g, tt.w, tt.h)
-			golden(t, tt.name+".txt", g.Text())
-		})
-	}
+	goldens(t, tests)
 	golden(t, "herd-80x24.styles", Render(herdView(), 80, 24).Styles())
 	golden(t, "lost-80x24.styles", Render(lost(), 80, 24).Styles())
 	golden(t, "queues-herd-80x24.styles", Render(with(overflowView(), func(v *View) { v.UI.Panel = Herd }), 80, 24).Styles())
+}
+
+// TestGoldenSched is the same for what belongs to cores, cgroups and processes.
+func TestGoldenSched(t *testing.T) {
+	goldens(t, []goldenTest{
+		{"pile-80x24", pileView(), 80, 24},
+		{"pile-120x40", pileView(), 120, 40},
+		{"pile-20x10", pileView(), 20, 10},
+		{"pile-ascii-80x24", with(pileView(), func(v *View) { v.UI.ASCII = true; v.UI.CPU = Place{Selected: 4, Sort: 6} }), 80, 24},
+		{"pile-opened-80x24", with(pileView(), func(v *View) { v.UI.Opened = 4 }), 80, 24},
+		{"pile-opened-160x50", with(pileView(), func(v *View) { v.UI.Opened = 4 }), 160, 50},
+		{"pile-help-80x24", with(pileView(), func(v *View) { v.UI.Help = true }), 80, 24},
+		{"cgroups-80x24", throttleView(), 80, 24},
+		{"cgroups-120x40", throttleView(), 120, 40},
+		{"cgroups-160x50", throttleView(), 160, 50},
+		{"cgroups-20x10", throttleView(), 20, 10},
+		{"cgroups-ascii-80x24", with(throttleView(), func(v *View) { v.UI.ASCII = true; v.UI.CGroup = Place{Selected: 7003, Sort: 1} }), 80, 24},
+		{"cgroups-opened-120x40", with(throttleView(), func(v *View) { v.UI.Opened = 7001 }), 120, 40},
+		{"cgroups-inside-80x24", with(throttleView(), func(v *View) { v.UI.Opened = 7002 }), 80, 24},
+		{"cgroups-help-80x24", with(throttleView(), func(v *View) { v.UI.Help = true }), 80, 24},
+		{"cgroups-no-runq-80x24", noRunq(), 80, 24},
+		{"cgroups-not-measured-80x24", with(herdView(), func(v *View) { v.UI.Panel = CGroups }), 80, 24},
+		{"processes-80x24", with(pileView(), func(v *View) { v.UI.Panel = Processes }), 80, 24},
+		{"processes-160x50", with(pileView(), func(v *View) { v.UI.Panel = Processes }), 160, 50},
+		{"processes-20x10", with(pileView(), func(v *View) { v.UI.Panel = Processes }), 20, 10},
+		{"processes-ascii-120x40", with(pileView(), func(v *View) { v.UI.Panel, v.UI.ASCII, v.UI.Process = Processes, true, Place{Selected: 900} }), 120, 40},
+		{"processes-opened-80x24", with(pileView(), func(v *View) { v.UI.Panel, v.UI.Opened = Processes, 21873 }), 80, 24},
+		{"processes-help-80x24", with(pileView(), func(v *View) { v.UI.Panel, v.UI.Help = Processes, true }), 80, 24},
+		{"processes-not-measured-80x24", with(noRunq(), func(v *View) { v.UI.Panel = Processes }), 80, 24},
+	})
+	golden(t, "cgroups-80x24.styles", Render(throttleView(), 80, 24).Styles())
 }
 
 // checkGrid asserts what a terminal relies on.
@@ -145,8 +184,13 @@ func checkGrid(t *testing.T, g Grid, w, h int) {
 
 func TestEverySize(t *testing.T) {
 	views := []View{herdView(), hostileView(), notMeasured(), {}, healthyView(), overflowView(), backlogView(), noListen(),
+		pileView(), throttleView(), noRunq(), with(pileView(), func(v *View) { v.UI.Opened = 4 }),
+		with(throttleView(), func(v *View) { v.UI.Opened = 7001 }), with(pileView(), func(v *View) { v.UI.Panel, v.UI.Opened = Processes, 21873 }),
 		with(herdView(), func(v *View) { v.UI.Opened = gunicorn.inode }), with(herdView(), func(v *View) { v.UI.Help = true })}
-	for _, v := range views {
+	for i, v := range views {
+		if v.UI.Opened != 0 && v.drill() == nil {
+			t.Errorf("nothing is open in view %d", i)
+		}
 		for w := range 45 {
 			for h := range 20 {
 				if w > 0 && h > 0 {
@@ -172,7 +216,13 @@ func FuzzRender(f *testing.F) {
 		l := view(5, server{inode: 1, addr: addr, program: program, wait: program, workers: 3, accepts: 1, wakes: 9}, gunicorn).Frame
 		v.Frame.Accept, v.Frame.Queues = l.Accept, &model.Queues{RefusalsPerS: float64(w)}
 		l.Accept.Listeners[0].Queue = &model.Queue{Queues: sample.Queues{Refusals: sample.Refusals{SynQueue: 1}, Clients: sample.RefusedClients{Total: 1, Top: []sample.RefusedClient{{Addr: addr}}}}}
-		v.UI.Panel = Panel(action % 4)
+		pile := pileView().Frame
+		pile.CGroups[0].Path, pile.CGroups[0].Demand, pile.CGroups[0].CFS = addr, float64(w)*1e300, &sample.Bandwidth{QuotaUS: uint64(w)}
+		pile.Sched.Processes[0].Program, pile.Sched.Processes[0].Top[0].Comm, pile.Sched.Processes[0].Top[0].Policy = addr, program, sentence
+		pile.Sched.Contended[0].HolderComm, pile.CPUs[1].Runq.Waiting = sentence, float64(h)*1e300
+		v.Frame.Sched, v.Frame.CGroups, v.Frame.CPUs = pile.Sched, pile.CGroups, append(v.Frame.CPUs, pile.CPUs...)
+		v.Events = append(v.Events, model.Event{Event: sample.Event{Kind: sample.EventThrottle, CGroup: addr, Cores: uint32(w)}})
+		v.UI.Panel, v.UI.Opened = Panel(int(action)%panels), uint64(h%5)*7001/4
 		v.Active = herdView().Active
 		v.Active[0].Evidence, v.Active[1].Remedy, v.Message, v.UI.ASCII = sentence, sentence, sentence, ascii
 		for range action % 32 {
@@ -195,6 +245,9 @@ func TestSentences(t *testing.T) {
 		{"not measured", "nothing can be said: connections are not measured", notMeasured()},
 		{"no wake", "no verdict: wake is not measured: sched_waking cannot be attached", noWake()},
 		{"lost", "no finding in 42 s: 3 listeners, 1.0 wake-ups per connection; 1204 events lost", lost()},
+		{"no runq", "no finding in 60 s: 1 listener, 12.6 wake-ups per connection; runq is not measured; cputime is not measured", noRunq()},
+		{"cores only", "no finding in 60 s: 2 cores, 6 cgroups; connections are not measured", with(throttleView(), func(v *View) { v.Frame.Accept = nil })},
+		{"no connections", "no finding in 60 s: 2 cores, no new connections seen", with(throttleView(), func(v *View) { v.Frame.Accept.Listeners = nil })},
 		{"no listen", "no finding in 60 s: 5 listeners, 4.3 wake-ups per connection; listen is not measured", noListen()},
 	}
 	for _, tt := range tests {

@@ -265,7 +265,7 @@ func actionOf(ev *tcell.EventKey) Action {
 		return map[string]Action{
 			"q": Quit, "Q": Quit, "j": Down, "k": Up, "g": First, "G": Last, "l": Open, "h": Back,
 			" ": Pause, "s": NextSort, "r": ReverseSort, "?": ToggleHelp,
-			"1": ShowHerd, "2": ShowCPUs, "4": ShowQueues,
+			"1": ShowHerd, "2": ShowCPUs, "3": ShowCGroups, "4": ShowQueues, "5": ShowProcesses,
 		}[ev.Str()]
 	}
 	return map[tcell.Key]Action{

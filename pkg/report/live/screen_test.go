@@ -112,7 +112,7 @@ func TestScreen(t *testing.T) {
 	term.SendRaw([]byte("?"))
 	term.awaitGone(t, "─ HELP ─")
 
-	for key, want := range map[string]string{"2": "[2 CPU]", "4": "[4 QUEUE]"} {
+	for key, want := range map[string]string{"2": "[2 CPU]", "3": "[3 CGROUP]", "4": "[4 QUEUE]", "5": "[5 PROC]"} {
 		term.SendRaw([]byte(key))
 		term.await(t, want)
 	}

@@ -19,7 +19,11 @@ type Panel uint8
 const (
 	Herd Panel = iota
 	CPUs
+	CGroups
 	Queues
+	Processes
+
+	panels int = iota
 )
 
 type tab struct {
@@ -30,8 +34,10 @@ type tab struct {
 // tabs are the panels in the order of their keys.
 var tabs = []tab{
 	{Herd, "1 HERD", "wake-ups per connection"},
-	{CPUs, "2 CPU", "the receive path"},
+	{CPUs, "2 CPU", "run queues, the receive path"},
+	{CGroups, "3 CGROUP", "CPU quotas and waits"},
 	{Queues, "4 QUEUE", "the listen queues"},
+	{Processes, "5 PROC", "who runs, who waits for what"},
 }
 
 // lister is a table of whatever.
@@ -39,6 +45,7 @@ type lister interface {
 	draw(g *Grid, y, n int)
 	count() int
 	press(a Action, page int) Place
+	selected() uint64
 	placeText(n int) string
 }
 
@@ -47,16 +54,23 @@ func (v *View) table() lister {
 	switch v.UI.Panel {
 	case CPUs:
 		return v.cpuTable()
+	case CGroups:
+		return v.cgroupTable()
 	case Queues:
 		return v.queueTable()
+	case Processes:
+		return v.processTable()
 	}
 	return v.listenerTable()
 }
 
 // tableFacts are the lines over that table.
 func (v *View) tableFacts() []string {
-	if v.UI.Panel == CPUs {
+	switch v.UI.Panel {
+	case CPUs:
 		return v.cpuFacts()
+	case CGroups:
+		return v.cgroupFacts()
 	}
 	return nil
 }
@@ -66,8 +80,14 @@ func panelOf(f *diagnose.Finding) Panel {
 	switch {
 	case strings.HasPrefix(f.ID, "accept-queue-"), strings.HasPrefix(f.ID, "syn-queue-"):
 		return Queues
-	case strings.HasPrefix(f.ID, "netrx-"), strings.HasPrefix(f.ID, "netdev-"):
+	case strings.HasPrefix(f.ID, "netrx-"), strings.HasPrefix(f.ID, "netdev-"), strings.HasPrefix(f.ID, "runq-"):
 		return CPUs
+	case strings.HasPrefix(f.ID, "cfs-"), f.ID == "cpu-oversold":
+		return CGroups
+	case strings.HasPrefix(f.ID, "cputime-") && f.PID == 0: // what a core's account hides
+		return CPUs
+	case strings.HasPrefix(f.ID, "cputime-"):
+		return Processes
 	}
 	return Herd
 }
@@ -80,8 +100,12 @@ func (v *View) missing() string {
 		signal = signalAccept
 	case v.UI.Panel == CPUs && len(f.CPUs) == 0:
 		signal = model.SignalNetRX
+	case v.UI.Panel == CGroups && len(f.CGroups) == 0:
+		signal = model.SignalThrottle
 	case v.UI.Panel == Queues && f.Queues == nil:
 		signal = model.SignalListen
+	case v.UI.Panel == Processes && f.Sched == nil:
+		signal = model.SignalRunq
 	default:
 		return ""
 	}
@@ -89,6 +113,14 @@ func (v *View) missing() string {
 		return "not measured: " + reason(s)
 	}
 	return "not measured: the tracer did not collect it"
+}
+
+// empty says that the shown panel has no rows.
+func (v *View) empty() string {
+	if v.UI.Panel == Processes {
+		return "nothing ran yet"
+	}
+	return "no listening socket seen yet"
 }
 
 // aboutPanel is what the shown panel is about.

@@ -6,10 +6,12 @@
 package live
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -34,9 +36,11 @@ type UI struct {
 	Panel   Panel
 	List    Place  // in the listeners of the herd panel
 	CPU     Place  // in the CPU panel
+	CGroup  Place  // in the cgroup panel
 	Queue   Place  // in the queue panel
-	Threads Place  // in the threads of the opened listener
-	Opened  uint64 // inode of the listener that is opened; 0: none
+	Process Place  // in the process panel
+	Threads Place  // in what is behind the opened row
+	Opened  uint64 // the row of the panel that is opened, as in Place; 0: none
 	Paused  bool
 	Help    bool
 	ASCII   bool
@@ -44,8 +48,8 @@ type UI struct {
 
 // Place is where the user is in a table.
 type Place struct {
-	// Selected is the inode, tid or CPU+1 of the selected row; 0 or one that is gone:
-	// the first row, whichever it is.
+	// Selected is the inode, tid, pid, cgroup id or CPU+1 of the selected row; 0 or
+	// one that is gone: the first row, whichever it is.
 	Selected uint64
 	Sort     int // 0: as the model ordered it; n: by column n
 	Reverse  bool
@@ -96,7 +100,7 @@ func (v *View) plan(w, h int) plan {
 		p.body--
 	}
 	wantEvents := 0
-	if n := len(v.Events); n > 0 && v.opened() == nil {
+	if n := len(v.Events); n > 0 && v.drill() == nil {
 		wantEvents = 1 + min(n, 6)
 	}
 	switch {
@@ -207,6 +211,7 @@ func (v *View) drawTotals(g *Grid, y int) {
 	if n := f.NetRX; n != nil && n.DroppedPerS > 0 {
 		totals = slices.Insert(totals, 1, "rx drops "+perSecond(n.DroppedPerS))
 	}
+	totals = slices.Insert(totals, 1, schedTotals(f)...)
 	x := 0
 	for _, s := range totals {
 		if x > 0 {
@@ -221,6 +226,21 @@ func (v *View) drawTotals(g *Grid, y int) {
 		}
 		x = g.put(x, y, s, st, g.W)
 	}
+}
+
+// schedTotals are the long run queue, the stopped cgroups and what was promised
+// too often, where there is such.
+func schedTotals(f *model.Frame) (out []string) {
+	if c := report.LongestQueue(f); c != nil {
+		out = append(out, fmt.Sprintf("runq %d (cpu%d)", c.Runq.Peak, c.CPU.CPU))
+	}
+	if n, _ := report.Throttled(f); n > 0 {
+		out = append(out, fmt.Sprintf("throttled %d", n))
+	}
+	if report.Oversold(f) {
+		out = append(out, "sold "+cores(f.Sold.Ratio)+"x")
+	}
+	return out
 }
 
 // acceptTotals are the sums over all listeners.

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/herdtrace/herdtrace/pkg/report"
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// cgroupName is the path without its first slash; the root's is only that.
+func cgroupName(path string) string {
+	if name := strings.TrimPrefix(path, "/"); name != "" {
+		return safe(name)
+	}
+	return "/"
+}
+
+// cutCGroup keeps the end of a path, which tells the groups apart.
+func cutCGroup(s string, w int) string {
+	if width(s) <= w {
+		return s
+	}
+	if w < 1 {
+		return ""
+	}
+	return "…" + foot(s, w-1)
+}
+
+// ofQuota is a value of a cgroup that has a quota of its own, else unknown.
+func ofQuota(of func(*model.CGroup) float64) func(*model.CGroup) float64 {
+	return func(g *model.CGroup) float64 {
+		if g.CFS == nil {
+			return model.Unknown()
+		}
+		return of(g)
+	}
+}
+
+// cgroupColumns are those of the cgroup panel.
+func (v *View) cgroupColumns() []column[*model.CGroup] {
+	type c = *model.CGroup
+	runq := func(form func(float64) string) func(float64) string {
+		return func(x float64) string { return v.measured(model.SignalRunq, form(x)) }
+	}
+	quota := func(title string, keep, min int, of func(c) float64, form func(float64) string) column[c] {
+		return number(title, keep, min, ofQuota(of), func(x float64) string { return v.measured(model.SignalThrottle, form(x)) })
+	}
+	perSecond := func(g c) float64 {
+		if v.Frame.Interval <= 0 {
+			return model.Unknown()
+		}
+		return float64(g.ThrottledNSDelta) / v.Frame.Interval.Seconds()
+	}
+	worst := func(g c) float64 {
+		if g.WorstStallNS == 0 && g.ThrottledPeriods > 0 {
+			return model.Unknown() // no event told of it
+		}
+		return float64(g.WorstStallNS)
+	}
+	demand := func(x float64) string {
+		if s := cores(x); s != none {
+			return "~" + s
+		}
+		return none
+	}
+	return slices.Concat([]column[c]{
+		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Path) }, cut: cutCGroup},
+		quota("QUOTA", 9, 5, func(g c) float64 { return g.Quota }, cores),
+		number("USED", 8, 5, func(g c) float64 { return g.Used }, runq(cores)),
+		quota("PERIODS", 11, 7, func(g c) float64 { return g.ThrottledRatio }, percent),
+		quota("WORST", 10, 5, worst, nanoseconds),
+		quota("THR/s", 7, 5, perSecond, nanoseconds),
+		quota("DEMAND", 1, 6, func(g c) float64 { return g.Demand }, demand),
+		number("WAIT", 6, 4, func(g c) float64 { return g.Waiting }, v.waits(factor)),
+	}, causeColumns(v, 5, func(g c) *sample.RunTimes { return &g.Delta }), []column[c]{
+		number("THREADS", 0, 7, func(g c) float64 { return float64(g.Threads) }, runq(whole)),
+	})
+}
+
+func (v *View) cgroups() []*model.CGroup {
+	if v.Frame == nil {
+		return nil
+	}
+	return v.Frame.CGroups
+}
+
+func (v *View) cgroupTable() *table[*model.CGroup] {
+	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return f.CGroupID })
+	return &table[*model.CGroup]{
+		cols:  v.cgroupColumns(),
+		rows:  v.cgroups(),
+		id:    func(g *model.CGroup) uint64 { return g.ID },
+		place: v.UI.CGroup,
+		mark:  func(g *model.CGroup) (string, Style) { return marked(worst[g.ID]) },
+	}
+}
+
+// cgroupFacts is the line over the cgroup panel: what was promised to whom.
+func (v *View) cgroupFacts() []string {
+	if len(v.cgroups()) == 0 {
+		return nil
+	}
+	n := 0
+	for _, g := range v.Frame.CGroups {
+		n += b2i(g.CFS != nil)
+	}
+	out := fmt.Sprintf("%s, %d with a quota", model.Plural(len(v.Frame.CGroups), "cgroup"), n)
+	if s := v.Frame.Sold; s.Cores > 0 {
+		out += fmt.Sprintf("; %s cores sold (%sx), %s used", cores(s.Cores), cores(s.Ratio), cores(s.Used))
+	}
+	if n, _ := report.Throttled(v.Frame); n > 0 {
+		out += fmt.Sprintf("; %d throttled now", n)
+	}
+	return []string{out}
+}
+
+// openedCGroup is what is behind a cgroup: its processes, and those of the
+// groups in it.
+func (v *View) openedCGroup() *drill {
+	i := slices.IndexFunc(v.cgroups(), func(g *model.CGroup) bool { return g.ID == v.UI.Opened })
+	if i < 0 || v.Frame.Sched == nil {
+		return nil
+	}
+	g := v.Frame.CGroups[i]
+	inside := make(map[uint64]bool)
+	for _, c := range v.Frame.CGroups {
+		for p := c; p != nil; p = p.Parent {
+			inside[c.ID] = inside[c.ID] || p == g
+		}
+	}
+	t := v.processTable()
+	t.place = v.UI.Threads
+	t.rows = slices.DeleteFunc(t.rows, func(p *model.Process) bool { return !inside[p.CGroupID] })
+	return &drill{
+		title: "CGROUP " + cgroupName(g.Path), what: "cgroup", about: quotaFacts(g), table: t,
+		of: func(f *diagnose.Finding) bool { return f.CGroupID == g.ID },
+	}
+}
+
+// quotaFacts are the lines about an opened cgroup.
+func quotaFacts(g *model.CGroup) []string {
+	out := "no quota of its own"
+	if b := g.CFS; b != nil {
+		out = fmt.Sprintf("quota %d us in each %d us (%s cores)", b.QuotaUS, b.PeriodUS, cores(g.Quota))
+		if b.BurstUS > 0 {
+			out += fmt.Sprintf(", burst %d us", b.BurstUS)
+		}
+	}
+	if g.Weight > 0 {
+		out += fmt.Sprintf("  weight %d", g.Weight)
+	}
+	for p := g.Parent; p != nil; p = p.Parent {
+		if p.CFS != nil {
+			out += fmt.Sprintf("  inside %s with %s cores", clip(cgroupName(p.Path), 32), cores(p.Quota))
+			break
+		}
+	}
+	lines := []string{out}
+	if b := g.CFS; b != nil && b.Throttled > 0 {
+		out = fmt.Sprintf("since attach: throttled in %d of %d periods, %s over all cores", b.Throttled, b.Periods, nanoseconds(float64(b.ThrottledNS)))
+		if model.Known(g.Demand) {
+			out += fmt.Sprintf("; ~%s cores would have covered 99%% of the periods", cores(g.Demand))
+		}
+		lines = append(lines, out)
+	}
+	return lines
+}
