@@ -107,7 +107,7 @@ func TestNoRights(t *testing.T) {
 	if code != 77 || !strings.Contains(out, "FAIL  capabilities") || !strings.Contains(out, "sudo") {
 		t.Errorf("check: exit %d: %s", code, out)
 	}
-	if out, _, code = cli(t, nil, "check"); code != 0 || !strings.Contains(out, "5 of 5 signals work") {
+	if out, _, code = cli(t, nil, "check"); code != 0 || !strings.Contains(out, "8 of 8 signals work") {
 		t.Errorf("check as root: exit %d: %s", code, out)
 	}
 }
