@@ -77,5 +77,6 @@ fuzz: ## Fuzz what reads untrusted bytes, FUZZTIME (20s) each
 	done
 
 .PHONY: bench
-bench: build ## Measure what looking costs (root)
+bench: test-deps build ## Measure what looking costs (root; installs perf)
+	@command -v perf >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends linux-perf >/dev/null
 	HERDTRACE_ROOT_TESTS=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./cmd/herdtrace ./pkg/...

@@ -136,6 +136,7 @@ struct task_struct {
 	int exit_state;
 	int pid;
 	int tgid;
+	struct task_struct *group_leader;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
 	__u64 start_boottime;
@@ -157,8 +158,15 @@ struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 };
 
+struct cfs_bandwidth {
+	__u64 quota;
+	__s64 hierarchical_quota;
+};
+
 struct task_group {
 	struct cgroup_subsys_state css;
+	struct task_group *parent;
+	struct cfs_bandwidth cfs_bandwidth;
 };
 
 struct cfs_rq {

@@ -7,12 +7,13 @@
 #ifndef HERDTRACE_LOOK_BPF_H
 #define HERDTRACE_LOOK_BPF_H
 
+#define OFFLINE_NS (10ULL * 1000 * 1000 * 1000)
 #define MARK_SHIFT 22 /* 4.2 ms: the marks reach back 268 ms */
 
 /* How long the others have been idle by now, in sum; and which of them are. */
 static __always_inline __u64 others_idle(struct core *c, __u64 now)
 {
-	__u64 sum = 0;
+	__u64 sum = 0, from = 0;
 
 	for (__u32 i = 0; i < MAX_CORES; i++) {
 		struct core *o;
@@ -20,6 +21,10 @@ static __always_inline __u64 others_idle(struct core *c, __u64 now)
 
 		if (i >= cores_possible)
 			break;
+		if (!(online_map[i / 64] & bit)) {
+			c->idle_map[i / 64] &= ~bit;
+			continue;
+		}
 		o = core_of(i);
 		if (!o)
 			break;
@@ -28,11 +33,14 @@ static __always_inline __u64 others_idle(struct core *c, __u64 now)
 		if (since) {
 			if (now > since)
 				sum += now - since;
+			if (!from || since < from)
+				from = since;
 			c->idle_map[i / 64] |= bit;
 		} else {
 			c->idle_map[i / 64] &= ~bit;
 		}
 	}
+	c->idle_from_ns = from;
 	return sum - c->idle_ns;
 }
 
@@ -51,7 +59,11 @@ __noinline int look_around(__u32 cpu, __u64 now, __u64 steal)
 	slice = now - c->looked_ns;
 	idle = others_idle(c, now);
 	grown = idle > c->others_idle_ns ? idle - c->others_idle_ns : 0;
-	c->others_idle_ns += grown;
+	/* It is read while it is written, and may seem to have shrunk a little; by a
+	 * lot it does when a core went offline.
+	 */
+	if (grown || idle + OFFLINE_NS < c->others_idle_ns)
+		c->others_idle_ns = idle;
 	if (!c->looked_ns) { /* the first one: nothing to compare with */
 		slice = 0;
 		c->waited_ns = 0;
@@ -75,10 +87,10 @@ __noinline int look_around(__u32 cpu, __u64 now, __u64 steal)
 	return 0;
 }
 
-/* n of one span, for another. */
+/* n of one span, for another: all of them less than two days. */
 static __always_inline __u64 scaled(__u64 n, __u64 to, __u64 from)
 {
-	return n * (to >> 10) / ((from >> 10) + 1);
+	return (n >> 8) * (to >> 16) / ((from >> 16) + 1) << 8;
 }
 
 /* The mark that was set first since queued, or of the oldest there are. */
@@ -93,7 +105,8 @@ static __always_inline struct mark *mark_at(struct core *c, __u64 queued, __u64 
 	for (int i = 0; i < MARKS; i++) {
 		struct mark *then = &c->marks[(slot + i) & (MARKS - 1)];
 
-		if (then->at_ns && then->at_ns >> MARK_SHIFT == slot + i)
+		/* Not the one that was set just now. */
+		if (then->at_ns && then->at_ns < c->looked_ns && then->at_ns >> MARK_SHIFT == slot + i)
 			return then;
 	}
 	return &c->before;
@@ -112,6 +125,16 @@ static __always_inline void look_back(struct meanwhile *m, struct core *c, __u64
 
 	m->elsewhere_ns = c->elsewhere_ns - then->elsewhere_ns;
 	m->steal_ns = c->steal_ns - then->steal_ns;
+	/* Nobody has looked since long before the wait: the mean of that time says
+	 * nothing about it, but a core that is idle by now may have been so all along.
+	 */
+	if (span / 8 > wait) {
+		__u64 from = c->idle_from_ns > queued ? c->idle_from_ns : queued;
+
+		m->elsewhere_ns = c->idle_from_ns && now > from ? now - from : 0;
+		m->steal_ns = 0;
+		return;
+	}
 	/* A mark is up to two of its slots younger than the wait, unless the marks
 	 * do not reach back so far.
 	 */

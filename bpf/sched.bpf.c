@@ -20,7 +20,7 @@
 #include "stall.bpf.h"
 #include "waits.bpf.h"
 
-/* Before a thread is switched out for the last time (kernel/exit.c:
+/* Before a thread is switched out for the last time (kernel/sched/core.c:
  * do_task_dead()): no later counter of it is missing.
  */
 static __always_inline void tell_exit(struct task_struct *t)
@@ -28,6 +28,8 @@ static __always_inline void tell_exit(struct task_struct *t)
 	struct thread e = {};
 
 	read_thread(&e, t);
+	if (parked_now && !bpf_map_delete_elem(&parked_threads, &e.tid))
+		__sync_fetch_and_add(&parked_now, -1);
 	if (bpf_ringbuf_output(&exits, &e, sizeof(e), BPF_RB_NO_WAKEUP))
 		count_sched_loss(LOSS_EXIT_RING_FULL);
 }
@@ -55,8 +57,8 @@ static __always_inline void count_turn(struct core *c, struct task_struct *prev,
 		c->idle_since_ns = now;
 	c->runnable = runnable;
 	if (c->epoch != peak_epoch) {
+		c->peak_before = c->epoch + 1 == peak_epoch ? c->peak : 0;
 		c->epoch = peak_epoch;
-		c->peak_before = c->peak;
 		c->peak = 0;
 	}
 	if (runnable > c->peak)
@@ -77,8 +79,12 @@ static __always_inline int on_switch(struct task_struct *prev, struct task_struc
 	struct core *c = core_of(cpu);
 	__u64 queued = 0;
 
-	if (!c || !now)
+	if (task_state_typed(prev) == TASK_DEAD)
+		tell_exit(prev);
+	if (!c || !now) {
+		count_sched_loss(LOSS_NO_CORE);
 		return 0;
+	}
 	count_turn(c, prev, next, rq, now);
 	if (is_stopped(prev->se.cfs_rq))
 		note_stop(plain(c, prev), now, cpu);
@@ -91,10 +97,8 @@ static __always_inline int on_switch(struct task_struct *prev, struct task_struc
 	}
 	if (queued && queued <= now)
 		end_wait(c, prev, next, queued, now);
-	else if (c->runnable > 1 && now - c->looked_ns >= look_gap_ns)
+	if (c->runnable > 1 && now - c->looked_ns >= look_gap_ns)
 		look_around(cpu, now, stolen_on(rq));
-	if (task_state_typed(prev) == TASK_DEAD)
-		tell_exit(prev);
 	return 0;
 }
 
@@ -149,7 +153,7 @@ int dump_threads(struct bpf_iter__task *ctx)
 		seen_at_ns = BPF_CORE_READ(me, se.cfs_rq, rq, clock);
 		threads_total = 0;
 	}
-	if (BPF_CORE_READ(t, exit_state))
+	if (t->exit_state)
 		return 0; /* tell_exit() tells of it */
 	threads_total++;
 	if (active_since_ns && !was_active(t, active_since_ns))

@@ -43,6 +43,7 @@ type SchedCore struct {
 	Wait         [32]uint64
 	IdleMap      [8]uint64
 	Bounce       uint64
+	IdleFromNs   uint64
 	Before       struct {
 		_           structs.HostLayout
 		AtNs        uint64
@@ -55,7 +56,7 @@ type SchedCore struct {
 		ElsewhereNs uint64
 		StealNs     uint64
 	}
-	Spare [4]uint64
+	Spare [3]uint64
 }
 
 type SchedParked struct {
@@ -82,7 +83,8 @@ const (
 	SchedSchedLossLOSS_RIVAL_MAP_FULL  SchedSchedLoss = 4
 	SchedSchedLossLOSS_PARKED_MAP_FULL SchedSchedLoss = 5
 	SchedSchedLossLOSS_WOKEN_MAP_FULL  SchedSchedLoss = 6
-	SchedSchedLossSCHED_LOSS_KINDS     SchedSchedLoss = 7
+	SchedSchedLossLOSS_NO_CORE         SchedSchedLoss = 7
+	SchedSchedLossSCHED_LOSS_KINDS     SchedSchedLoss = 8
 )
 
 type SchedStall struct {
@@ -100,10 +102,12 @@ type SchedStall struct {
 
 type SchedStallState struct {
 	_          structs.HostLayout
+	LeafId     uint64
 	CgroupId   uint64
 	StoppedNs  uint64
 	StalledNs  uint64
 	UsedMonoNs uint64
+	LastToNs   uint64
 	Spans      [16]struct {
 		_      structs.HostLayout
 		FromNs uint64
@@ -120,7 +124,9 @@ type SchedStallState struct {
 
 type SchedThread struct {
 	_           structs.HostLayout
+	Task        uint64
 	StartNs     uint64
+	LeaderNs    uint64
 	RunNs       uint64
 	WaitNs      uint64
 	PendingNs   uint64
@@ -129,7 +135,6 @@ type SchedThread struct {
 	Arrivals    uint64
 	Migrations  uint64
 	CgroupId    uint64
-	Group       uint64
 	Tid         uint32
 	Tgid        uint32
 	Cpu         uint32
@@ -137,7 +142,7 @@ type SchedThread struct {
 	Policy      uint32
 	Nice        int32
 	Kernel      uint32
-	Waiting     uint32
+	Pad         uint32
 	Comm        [16]uint8
 }
 
@@ -146,10 +151,11 @@ type SchedWaits struct {
 	ThrottledNs uint64
 	MaskNs      uint64
 	StolenNs    uint64
+	Task        uint64
 	StartNs     uint64
 	CgroupId    uint64
 	Tid         uint32
-	Tgid        uint32
+	Pad         uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -182,6 +188,8 @@ const (
 	SchedVarKeepThread             = "keep_thread"
 	SchedVarLongWaitNs             = "long_wait_ns"
 	SchedVarLookGapNs              = "look_gap_ns"
+	SchedVarOnlineMap              = "online_map"
+	SchedVarParkedNow              = "parked_now"
 	SchedVarPeakEpoch              = "peak_epoch"
 	SchedVarSeenAtNs               = "seen_at_ns"
 	SchedVarThreadsTotal           = "threads_total"
@@ -267,6 +275,8 @@ type SchedVariableSpecs struct {
 	KeepThread    *ebpf.VariableSpec `ebpf:"keep_thread"`
 	LongWaitNs    *ebpf.VariableSpec `ebpf:"long_wait_ns"`
 	LookGapNs     *ebpf.VariableSpec `ebpf:"look_gap_ns"`
+	OnlineMap     *ebpf.VariableSpec `ebpf:"online_map"`
+	ParkedNow     *ebpf.VariableSpec `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.VariableSpec `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.VariableSpec `ebpf:"seen_at_ns"`
 	ThreadsTotal  *ebpf.VariableSpec `ebpf:"threads_total"`
@@ -331,6 +341,8 @@ type SchedVariables struct {
 	KeepThread    *ebpf.Variable `ebpf:"keep_thread"`
 	LongWaitNs    *ebpf.Variable `ebpf:"long_wait_ns"`
 	LookGapNs     *ebpf.Variable `ebpf:"look_gap_ns"`
+	OnlineMap     *ebpf.Variable `ebpf:"online_map"`
+	ParkedNow     *ebpf.Variable `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.Variable `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.Variable `ebpf:"seen_at_ns"`
 	ThreadsTotal  *ebpf.Variable `ebpf:"threads_total"`

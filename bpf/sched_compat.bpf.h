@@ -7,6 +7,7 @@
 #define HERDTRACE_SCHED_COMPAT_BPF_H
 
 #define TASK_DEAD 0x80	 /* include/linux/sched.h */
+#define MAX_DEPTH 32	 /* of nested cgroups */
 #define DEFAULT_PRIO 120 /* include/linux/sched/prio.h: nice 0 */
 
 #define ACCESSED __attribute__((preserve_access_index))
@@ -33,8 +34,9 @@ static __always_inline __u32 task_cpu(struct task_struct *t)
 }
 
 /* v6.12 (152e11f6df29): a thread that sleeps may stay in its queue for a while,
- * and is counted there. v6.13 (c2a295bffeaf) renamed the counter and turned it
- * round.
+ * and is counted there: by h_nr_delayed (76f2f783294d, v6.13), then as what is
+ * queued and not runnable (c2a295bffeaf, 9216582b0bfb, v6.14). Between these a
+ * kernel does not tell.
  */
 struct cfs_rq___delayed {
 	unsigned int h_nr_delayed;
@@ -109,18 +111,59 @@ static __always_inline bool has_stalled(struct cfs_rq *cfs)
 	return false;
 }
 
-/* Since when the present stop is counted: 0 where it is not known. */
-static __always_inline __u64 stopped_since(struct cfs_rq *cfs)
+/* Since when the present stop is counted: 0 where nothing in the queue waits for
+ * its end. Where the kernel does not say, it is now.
+ */
+static __always_inline __u64 stopped_since(struct cfs_rq *cfs, __u64 now)
 {
 	if (bpf_core_field_exists(cfs->throttled_clock_self))
 		return BPF_CORE_READ(cfs, throttled_clock_self);
-	return 0;
+	return now;
+}
+
+static __always_inline bool knows_begin(void)
+{
+	return bpf_core_field_exists(((struct cfs_rq *)0)->throttled_clock_self);
+}
+
+/* Whether the thread's cgroup or an ancestor may have a quota (kernel/sched/core.c:
+ * tg_cfs_schedulable_down()): at least where they have.
+ */
+static __always_inline bool may_have_quota(struct task_struct *t)
+{
+	struct task_group *tg = t->sched_task_group;
+
+	return bpf_core_field_exists(tg->cfs_bandwidth) && tg->cfs_bandwidth.hierarchical_quota != -1;
+}
+
+/* The nearest cgroup with a quota, from tg upwards. */
+static __always_inline struct task_group *limited_by(struct task_group *tg)
+{
+	for (int i = 0; i < MAX_DEPTH; i++) {
+		struct task_group *up;
+
+		if (!bpf_core_field_exists(tg->cfs_bandwidth) || BPF_CORE_READ(tg, cfs_bandwidth.quota) != ~0ULL)
+			return tg;
+		up = BPF_CORE_READ(tg, parent);
+		if (!up)
+			return tg;
+		tg = up;
+	}
+	return tg;
+}
+
+/* include/uapi/linux/sched.h: what no quota of CFS stops. */
+static __always_inline bool is_realtime(struct task_struct *t)
+{
+	__u32 policy = BPF_CORE_READ(t, policy);
+
+	return policy == 1 || policy == 2 || policy == 6; /* SCHED_FIFO, SCHED_RR, SCHED_DEADLINE */
 }
 
 /* A bit since v6.18, an int before. */
 static __always_inline bool is_throttled(struct cfs_rq *cfs)
 {
-	return BPF_CORE_READ_BITFIELD_PROBED(cfs, throttled);
+	return bpf_core_field_exists(cfs->throttled) && BPF_CORE_READ_BITFIELD_PROBED(cfs, throttled);
 }
 
 /* v6.18 (e1fad12dcb66): a stop takes each thread out of its queue when that goes

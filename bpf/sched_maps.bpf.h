@@ -8,18 +8,26 @@ const struct thread *keep_thread __attribute__((unused));
 const struct stall *keep_stall __attribute__((unused));
 const enum sched_loss *keep_sched_loss __attribute__((unused));
 
-/* Set by the tracer: how many cores may be there, and how many are online. */
+#define OWN_LINE __attribute__((aligned(64))) /* apart from what is written */
+
+/* Read at each switch, and set by the tracer. A wait from long_wait_ns on is
+ * taken apart; look_gap_ns is how often a core looks at others; peak_epoch is
+ * raised when the peaks are read: they begin anew.
+ */
+OWN_LINE __u64 long_wait_ns;
+__u64 look_gap_ns;
+__u32 peak_epoch;
 __u32 cores_possible;
 __u32 cores_online;
-/* A wait from this length on is taken apart; how often a core looks at others. */
-__u64 long_wait_ns;
-__u64 look_gap_ns;
-/* Raised by the tracer when it reads the peaks: they begin anew. */
-__u32 peak_epoch;
+OWN_LINE __u64 online_map[MAX_CORES / 64];
+/* How many threads are in parked_threads. */
+OWN_LINE __s64 parked_now;
 /* Of dump_threads. */
-__u64 active_since_ns;
+OWN_LINE __u64 active_since_ns;
 __u64 seen_at_ns;
 __u32 threads_total;
+
+_Static_assert(sizeof(struct core) % 64 == 0, "two cores share a cache line");
 
 /* By CPU. No per-CPU map: cores look at each other. */
 struct {
@@ -41,7 +49,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 16384);
 	__type(key, __u64);
 	__type(value, struct waits);
 } cgroup_waits SEC(".maps");
@@ -69,8 +77,8 @@ struct {
 
 /* Of the classical variant alone. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
 	__type(key, __u32);
 	__type(value, __u64);
 } woken SEC(".maps");

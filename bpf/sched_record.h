@@ -10,7 +10,7 @@
 #pragma clang diagnostic push
 #pragma clang diagnostic error "-Wpadded"
 
-#define WAIT_SLOTS 32
+#define WAIT_SLOTS 32 /* LOG2_SLOTS */
 #define MAX_CORES 512
 #define MARKS 64       /* a power of two: see struct core */
 #define STALLS_KEPT 16 /* a power of two */
@@ -50,9 +50,11 @@ struct core {
 	__u64 wait[WAIT_SLOTS];		/* [i]: waits of 2^i to 2^(i+1) ns */
 	__u64 idle_map[MAX_CORES / 64]; /* the cores that were idle at the last look */
 	__u64 bounce;			/* see plain() */
-	struct mark before;		/* as of the look before the last */
-	struct mark marks[MARKS];	/* by time, MARK_SHIFT apart */
-	__u64 spare[4];			/* to a multiple of a cache line: others read it */
+	/* Since when the core that has been idle longest is, at the last look; 0: none. */
+	__u64 idle_from_ns;
+	struct mark before;	  /* as of the look before the last */
+	struct mark marks[MARKS]; /* by time, MARK_SHIFT apart */
+	__u64 spare[3];		  /* to a multiple of a cache line: others read it */
 };
 
 /* What of the waits of a thread, or of a leaf cgroup, is not contention. */
@@ -60,10 +62,11 @@ struct waits {
 	__u64 throttled_ns;
 	__u64 mask_ns;
 	__u64 stolen_ns;
-	__u64 start_ns; /* of the thread: with the tid, its identity. 0 for a cgroup */
+	__u64 task; /* address and start: a thread's identity. 0 for a cgroup */
+	__u64 start_ns;
 	__u64 cgroup_id;
 	__u32 tid;
-	__u32 tgid;
+	__u32 _pad;
 };
 
 /* Who had the core at the end of whose wait. */
@@ -80,7 +83,9 @@ struct contention {
 
 /* A live thread, as the iterator shows it, or one that has just ended. */
 struct thread {
-	__u64 start_ns; /* CLOCK_BOOTTIME */
+	__u64 task;	 /* its address; one that execs keeps it, not its number */
+	__u64 start_ns;	 /* CLOCK_BOOTTIME */
+	__u64 leader_ns; /* of the main thread of its process: with tgid, the process's identity */
 	__u64 run_ns;
 	__u64 wait_ns;
 	__u64 pending_ns; /* how long it has been waiting by now */
@@ -89,7 +94,6 @@ struct thread {
 	__u64 arrivals; /* sched_info.pcount */
 	__u64 migrations;
 	__u64 cgroup_id; /* 0: in an autogroup of the root cgroup */
-	__u64 group;	 /* its task_group, autogroups included: to tell them apart */
 	__u32 tid;
 	__u32 tgid;
 	__u32 cpu;
@@ -97,7 +101,7 @@ struct thread {
 	__u32 policy;
 	__s32 nice;
 	__u32 kernel;
-	__u32 waiting; /* runnable and not running */
+	__u32 _pad;
 	__u8 comm[COMM_BYTES];
 };
 
@@ -118,10 +122,12 @@ struct span {
  * ancestor's quota stops now and then.
  */
 struct stall_state {
+	__u64 leaf_id;	    /* of its cgroup: the address may be another's by now */
 	__u64 cgroup_id;    /* whose quota it is */
 	__u64 stopped_ns;   /* when it was stopped; 0: it is not */
 	__u64 stalled_ns;   /* the kernel's sum of its stops, as of the last one seen */
-	__u64 used_mono_ns; /* CLOCK_MONOTONIC, when it was touched last */
+	__u64 used_mono_ns; /* CLOCK_MONOTONIC, of the last stop */
+	__u64 last_to_ns;   /* end of the last span */
 	struct span spans[STALLS_KEPT];
 	__u32 next; /* where the next span goes */
 	__u32 cpu;
@@ -154,6 +160,7 @@ enum sched_loss {
 	LOSS_RIVAL_MAP_FULL,
 	LOSS_PARKED_MAP_FULL,
 	LOSS_WOKEN_MAP_FULL,
+	LOSS_NO_CORE,
 	SCHED_LOSS_KINDS,
 };
 

@@ -9,8 +9,6 @@
 #ifndef HERDTRACE_STALL_BPF_H
 #define HERDTRACE_STALL_BPF_H
 
-#define MAX_DEPTH 8 /* of nested cgroups */
-
 static __always_inline __u64 cgroup_id_of(struct task_group *tg)
 {
 	return BPF_CORE_READ(tg, css.cgroup, kn, id);
@@ -50,6 +48,21 @@ static __always_inline struct stall_state *new_stall_state(__u64 key, struct cfs
 		return NULL;
 	}
 	s->stalled_ns = stalled_for(cfs);
+	s->leaf_id = cgroup_id_of(BPF_CORE_READ(cfs, tg));
+	return s;
+}
+
+/* The state of cfs, begun anew where the address was another's. */
+static __always_inline struct stall_state *stall_state_for(__u64 key, struct cfs_rq *cfs)
+{
+	struct stall_state *s = stall_state_of(key);
+
+	if (!s)
+		return new_stall_state(key, cfs);
+	if (s->leaf_id != cgroup_id_of(BPF_CORE_READ(cfs, tg))) {
+		bpf_map_delete_elem(&stall_states, &key);
+		s = new_stall_state(key, cfs);
+	}
 	return s;
 }
 
@@ -72,44 +85,13 @@ static __always_inline void park(struct task_struct *t, __u64 key, struct stall_
 		return; /* in this stop already */
 	if (bpf_map_update_elem(&parked_threads, &tid, &fresh, BPF_ANY))
 		count_sched_loss(LOSS_PARKED_MAP_FULL);
+	else if (!p)
+		__sync_fetch_and_add(&parked_now, 1);
 	s->parked++;
 	if (i < STALL_TIDS) {
 		s->tids[i & (STALL_TIDS - 1)] = tid;
 		s->tids_n = i + 1;
 	}
-}
-
-/* t, whose run queue is stopped, is switched out. */
-__noinline int note_stop(__u64 task, __u64 now, __u32 cpu)
-{
-	struct task_struct *t = (void *)task;
-	struct cfs_rq *cfs = BPF_CORE_READ(t, se.cfs_rq);
-	__u64 key = (__u64)cfs;
-	struct stall_state *s = stall_state_of(key);
-	__u32 threads;
-
-	if (!s)
-		s = new_stall_state(key, cfs);
-	if (!s)
-		return 0;
-	if (!s->stopped_ns) {
-		__u64 since = stopped_since(cfs);
-
-		s->stopped_ns = since ? since : now;
-		s->stalled_ns = stalled_for(cfs);
-		s->cgroup_id = throttler_of(t);
-		s->cpu = cpu;
-		s->threads = 0;
-		s->parked = 0;
-		s->tids_n = 0;
-	}
-	s->used_mono_ns = bpf_ktime_get_ns();
-	if (is_runnable(t) && is_taken_out(t))
-		park(t, key, s, now);
-	threads = queued_in(cfs) + (takes_out() ? s->parked : 0);
-	if (s->threads < threads)
-		s->threads = threads;
-	return 0;
 }
 
 static __always_inline void keep_span(struct stall_state *s, __u64 from, __u64 to)
@@ -156,9 +138,49 @@ static __always_inline void note_go(struct stall_state *s, __u64 stalled, __u64 
 	if (to > now)
 		to = now;
 	keep_span(s, from, to);
+	s->last_to_ns = to;
+	s->used_mono_ns = bpf_ktime_get_ns();
 	tell_stall(s, from, to, now);
 	s->tids_n = 0;
 	s->threads = 0;
+}
+
+/* A thread, whose run queue is stopped, is switched out. That queue may be
+ * stopped for nobody: one that runs dry as it goes idle is stopped, too.
+ */
+__noinline int note_stop(__u64 task, __u64 now, __u32 cpu)
+{
+	struct task_struct *t = (void *)task;
+	struct cfs_rq *cfs = BPF_CORE_READ(t, se.cfs_rq);
+	__u64 since = stopped_since(cfs, now);
+	__u64 key = (__u64)cfs;
+	struct stall_state *s;
+	__u32 threads;
+
+	if (!since || is_realtime(t))
+		return 0;
+	s = stall_state_for(key, cfs);
+	if (!s)
+		return 0;
+	if (s->stopped_ns && knows_begin() && s->stopped_ns != since)
+		note_go(s, stalled_for(cfs), s->stopped_ns, now); /* it ended, and began again */
+	if (!s->stopped_ns) {
+		s->stopped_ns = since;
+		s->stalled_ns = stalled_for(cfs);
+		s->cgroup_id = throttler_of(t);
+		s->cpu = cpu;
+		s->threads = 0;
+		s->parked = 0;
+		s->tids_n = 0;
+		s->used_mono_ns = bpf_ktime_get_ns();
+	}
+	if (is_runnable(t) && is_taken_out(t))
+		park(t, key, s, now);
+	/* Before v6.18 all wait in the queue; since, each one is taken out. */
+	threads = queued_in(cfs) + (takes_out() ? s->parked : 0);
+	if (s->threads < threads)
+		s->threads = threads;
+	return 0;
 }
 
 static __always_inline __u64 overlap(struct stall_state *s, __u64 from, __u64 to)
@@ -198,7 +220,8 @@ __noinline __u64 parked_part(__u64 task, __u64 queued)
 		if (part > stalled)
 			part = stalled;
 	}
-	bpf_map_delete_elem(&parked_threads, &tid);
+	if (!bpf_map_delete_elem(&parked_threads, &tid))
+		__sync_fetch_and_add(&parked_now, -1);
 	return part;
 }
 
@@ -211,23 +234,29 @@ __noinline __u64 throttled_part(__u64 task, __u64 queued, __u64 now)
 	struct cfs_rq *cfs = BPF_CORE_READ(t, se.cfs_rq);
 	__u64 stalled = stalled_for(cfs);
 	__u64 key = (__u64)cfs;
-	struct stall_state *s;
+	struct stall_state *s = stall_state_of(key);
 
-	s = stall_state_of(key);
-	if (!s) {
-		s = new_stall_state(key, cfs);
+	if (!stalled || is_realtime(t))
+		return 0;
+	if (!s || stalled != s->stalled_ns) {
+		bool fresh = !s;
+
+		s = stall_state_for(key, cfs);
 		if (!s)
 			return 0;
 		/* Its first stop that we see, if that fits into the wait. */
-		if (stalled <= now - queued)
+		if (fresh && stalled <= now - queued)
 			s->stalled_ns = 0;
-		s->cgroup_id = throttler_of(t);
-		s->cpu = task_cpu(t);
+		if (!s->stopped_ns) {
+			s->cgroup_id = cgroup_id_of(limited_by(BPF_CORE_READ(cfs, tg)));
+			s->cpu = task_cpu(t);
+		}
+		if (stalled != s->stalled_ns)
+			note_go(s, stalled, queued, now);
+	} else if (s->stopped_ns && !BPF_CORE_READ(cfs, throttle_count)) {
+		s->stopped_ns = 0; /* it ended, and had lasted for no time */
 	}
-	s->used_mono_ns = bpf_ktime_get_ns();
-	if (stalled != s->stalled_ns)
-		note_go(s, stalled, queued, now);
-	return overlap(s, queued, now);
+	return s->last_to_ns > queued ? overlap(s, queued, now) : 0;
 }
 
 #endif /* HERDTRACE_STALL_BPF_H */

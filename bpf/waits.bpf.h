@@ -11,8 +11,9 @@ static __always_inline void read_thread(struct thread *out, struct task_struct *
 	struct rq *rq = BPF_CORE_READ(t, se.cfs_rq, rq);
 	__u64 now = BPF_CORE_READ(rq, clock);
 	__u64 queued = 0;
-	struct task_group *tg = BPF_CORE_READ(t, sched_task_group);
 
+	out->task = (__u64)t;
+	out->leader_ns = BPF_CORE_READ(t, group_leader, start_boottime);
 	out->start_ns = BPF_CORE_READ(t, start_boottime);
 	out->run_ns = BPF_CORE_READ(t, se.sum_exec_runtime);
 	if (bpf_core_field_exists(t->sched_info)) {
@@ -20,14 +21,12 @@ static __always_inline void read_thread(struct thread *out, struct task_struct *
 		out->arrivals = BPF_CORE_READ(t, sched_info.pcount);
 		queued = BPF_CORE_READ(t, sched_info.last_queued);
 	}
-	out->waiting = queued != 0;
 	if (queued && now > queued)
 		out->pending_ns = now - queued;
 	out->voluntary = BPF_CORE_READ(t, nvcsw);
 	out->involuntary = BPF_CORE_READ(t, nivcsw);
 	out->migrations = BPF_CORE_READ(t, se.nr_migrations);
-	out->cgroup_id = cgroup_id_of(tg);
-	out->group = (__u64)tg;
+	out->cgroup_id = cgroup_id_of(BPF_CORE_READ(t, sched_task_group));
 	out->tid = BPF_CORE_READ(t, pid);
 	out->tgid = BPF_CORE_READ(t, tgid);
 	out->cpu = task_cpu(t);
@@ -38,19 +37,19 @@ static __always_inline void read_thread(struct thread *out, struct task_struct *
 	bpf_core_read_str(&out->comm, sizeof(out->comm), &t->comm);
 }
 
-/* exec_start is on the clock that leaves out interrupts and steal
+/* For a pointer of which the verifier knows the type: there may be 100,000
+ * threads to ask. exec_start is on the clock that leaves out interrupts and steal
  * (kernel/sched/core.c: update_rq_clock_task()): it is behind by what there was
  * of these, and the gap never shrinks.
  */
 static __always_inline bool was_active(struct task_struct *t, __u64 since)
 {
-	struct rq *rq = BPF_CORE_READ(t, se.cfs_rq, rq);
-	__u64 gap = BPF_CORE_READ(rq, clock) - BPF_CORE_READ(rq, clock_task);
+	struct rq *rq;
 
-	if (BPF_CORE_READ(t, se.exec_start) + gap >= since)
+	if (bpf_core_field_exists(t->sched_info) && (t->sched_info.last_queued || t->sched_info.last_arrival >= since))
 		return true;
-	return bpf_core_field_exists(t->sched_info) &&
-	       (BPF_CORE_READ(t, sched_info.last_queued) || BPF_CORE_READ(t, sched_info.last_arrival) >= since);
+	rq = t->se.cfs_rq->rq;
+	return t->se.exec_start + (rq->clock - rq->clock_task) >= since;
 }
 
 static __always_inline void note_woken(struct task_struct *t, __u64 now)
@@ -108,7 +107,7 @@ static __always_inline void count_waits(struct waits *d)
 {
 	struct waits *w = bpf_map_lookup_elem(&thread_waits, &d->tid);
 
-	if (!w || w->start_ns != d->start_ns) {
+	if (!w || w->task != d->task || w->start_ns != d->start_ns) {
 		if (bpf_map_update_elem(&thread_waits, &d->tid, d, BPF_ANY))
 			count_sched_loss(LOSS_WAIT_MAP_FULL);
 	} else {
@@ -119,6 +118,7 @@ static __always_inline void count_waits(struct waits *d)
 		add_waits(w, d);
 		return;
 	}
+	d->task = 0;
 	d->start_ns = 0;
 	d->tid = 0;
 	if (bpf_map_update_elem(&cgroup_waits, &d->cgroup_id, d, BPF_NOEXIST)) {
@@ -141,7 +141,12 @@ static __always_inline void count_rival(struct task_struct *t, struct task_struc
 		return;
 	}
 	bpf_core_read_str(fresh.comm, sizeof(fresh.comm), &holder->comm);
-	if (bpf_map_update_elem(&contended, &key, &fresh, BPF_ANY))
+	if (!bpf_map_update_elem(&contended, &key, &fresh, BPF_NOEXIST))
+		return;
+	n = bpf_map_lookup_elem(&contended, &key); /* another CPU may have been first */
+	if (n)
+		__sync_fetch_and_add(&n->wait_ns, ns);
+	else
 		count_sched_loss(LOSS_RIVAL_MAP_FULL);
 }
 
@@ -151,9 +156,7 @@ static __always_inline void count_rival(struct task_struct *t, struct task_struc
 static __always_inline void split(struct core *c, struct task_struct *t, struct task_struct *prev, __u64 queued,
 				  __u64 now, __u64 throttled, __u64 before)
 {
-	struct waits d = {.start_ns = BPF_CORE_READ(t, start_boottime),
-			  .tid = BPF_CORE_READ(t, pid),
-			  .tgid = BPF_CORE_READ(t, tgid)};
+	struct waits d = {.task = (__u64)t, .start_ns = BPF_CORE_READ(t, start_boottime), .tid = BPF_CORE_READ(t, pid)};
 	struct meanwhile m = {};
 	__u64 rest = now - queued;
 
@@ -201,8 +204,8 @@ static __always_inline void end_wait(struct core *c, struct task_struct *prev, s
 				     __u64 now)
 {
 	__u64 wait = now - queued;
-	/* Never stopped in its life, as most are not. */
-	bool quota = has_stalled(t->se.cfs_rq);
+	/* Most have never been stopped in their lives; or were, on another core. */
+	bool quota = has_stalled(t->se.cfs_rq) || (parked_now && may_have_quota(t));
 
 	c->waits++;
 	c->wait_ns += wait;

@@ -89,6 +89,7 @@ func sizeMaps(spec *ebpf.CollectionSpec, o *Options) {
 	for name, n := range map[string]uint32{
 		"listeners": o.MaxListeners, "workers": o.MaxWorkers, "backlog_drops": o.MaxDrops,
 		"cores": uint32(ebpfCPUs()), "thread_waits": o.MaxThreads,
+		"stall_states": uint32(min(max(4096, 256*ebpfCPUs()), 1<<16)), // cgroups with a quota, on each core
 	} {
 		if m := spec.Maps[name]; m != nil && n > 0 {
 			m.MaxEntries = n
@@ -254,6 +255,19 @@ func (k *kernel) attachHook(h *hook) (io.Closer, error) {
 	l, err := attach(h, prog)
 	k.missing[h.program] = err != nil
 	return l, err
+}
+
+// withdraw says of signals that were attached that they cannot be read.
+func (k *kernel) withdraw(err error, names ...string) {
+	for i := range k.signals {
+		s := &k.signals[i]
+		if !slices.Contains(names, s.Name) || s.Accuracy == sample.Unavailable {
+			continue
+		}
+		s.Rejected = append(s.Rejected, sample.Rejection{Variant: s.Variant, Error: err.Error()})
+		s.Variant, s.Accuracy, s.Note, s.Hooks = "", sample.Unavailable, "", nil
+		delete(k.chosen, s.Name)
+	}
 }
 
 // hooksOf names the hooks of v that are there.

@@ -131,34 +131,40 @@ func benchmarkCost(b *testing.B, costCases []costCase) {
 	}
 }
 
-// measureCost returns the wall time of the load without statistics, and the mean
-// run time of the programs with them, of a run and in sum.
-func measureCost(b *testing.B, c *costCase, calls int) (wall time.Duration, perRun, sum float64) {
+// attachOnly loads the objects and attaches these hooks, and no others.
+func attachOnly(b *testing.B, hooks []hook) (k *kernel, programs []*ebpf.Program) {
 	b.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	k, err := loadKernel(&Options{Variants: map[string]string{SignalAccept: "syscall", SignalWake: "data_ready"}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer k.Close()
-	for _, l := range k.links { // only the hooks of the case
+	for _, l := range k.links {
 		l.Close()
 	}
 	k.links = nil
-	var programs []*ebpf.Program
-	for i := range c.hooks {
-		p, err := k.load(c.hooks[i].program)
+	for i := range hooks {
+		p, err := k.load(hooks[i].program)
 		if err != nil {
 			b.Fatal(err)
 		}
-		l, err := attach(&c.hooks[i], p)
+		l, err := attach(&hooks[i], p)
 		if err != nil {
 			b.Fatal(err)
 		}
 		k.links = append(k.links, l)
 		programs = append(programs, p)
 	}
+	return k, programs
+}
+
+// measureCost returns the wall time of the load without statistics, and the mean
+// run time of the programs with them, of a run and in sum.
+func measureCost(b *testing.B, c *costCase, calls int) (wall time.Duration, perRun, sum float64) {
+	b.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	k, programs := attachOnly(b, c.hooks)
+	defer k.Close()
 	start := time.Now()
 	c.load(b, calls)
 	wall = time.Since(start)

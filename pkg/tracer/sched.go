@@ -5,6 +5,7 @@
 package tracer
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -51,7 +52,7 @@ type schedReader struct {
 	claims    *claims
 	masks     *affinities
 	possible  int
-	online    int
+	online    []int
 	epoch     uint32
 	contended []bpf.SchedContention
 	steal     map[int]uint64 // of each core, at attach
@@ -141,7 +142,7 @@ func (r *schedReader) seedWaits() error {
 		return fmt.Errorf("read waits of threads: %w", err)
 	}
 	for i := range byThread {
-		if st := r.table.threads[byThread[i].Tid]; st != nil && st.raw.StartNs == byThread[i].StartNs {
+		if st := r.table.threads[byThread[i].Task]; st != nil && st.raw.StartNs == byThread[i].StartNs {
 			st.waits = byThread[i]
 		}
 	}
@@ -206,12 +207,6 @@ func ebpfCPUs() int {
 	return n
 }
 
-// onlineCPUs is by /proc/stat, which lists those that are online.
-func onlineCPUs() int {
-	_, cpus := readHost()
-	return max(len(cpus), 1)
-}
-
 // bpfMaxCores is MAX_CORES of sched_record.h.
 const bpfMaxCores = 512
 
@@ -272,21 +267,24 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 	if r == nil {
 		return nil
 	}
-	r.table.nextTick()
-	r.takeExits() // before: a number may have gone to a new thread
+	r.takeExits() // before: an address may have gone to a new thread
 	all := s.Final || time.Since(r.allAt) >= allThreadsEvery
 	raws, err := r.threads(all)
 	r.count(err)
-	r.table.take(raws, all && err == nil)
-	if all {
-		r.allAt = time.Now()
-	}
+	r.table.take(raws)
 	r.fillCores(s)
 	r.takeExits()
+	if all && err == nil {
+		r.table.sweep(raws)
+		r.allAt = time.Now()
+	}
 	r.takeWaits()
-	s.CGroups = r.groups.samples(s.Final)
+	// What processes claim is compared with what their threads did by now.
 	s.Sched = r.sample(s.Final)
+	r.groups.addRivals(r.contended, r.table)
+	s.CGroups = r.groups.samples(s.Final)
 	r.procs.nextTick()
+	r.table.nextTick() // what ends from now on is of the next one
 	r.stalls.drain(&r.unread)
 	return r.stalls.events(s.MonoNS, s.Final, r.groups)
 }
@@ -295,9 +293,12 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 func (r *schedReader) takeWaits() {
 	byThread, err := readIter[bpf.SchedWaits](r.itWaits)
 	r.count(err)
-	gone := r.table.takeWaits(byThread)
+	gone, waits := r.table.takeWaits(byThread), r.kern.mapOf("thread_waits")
+	if nearlyFull(waits, len(byThread)) {
+		gone = append(gone, r.table.dropWaits(byThread)...)
+	}
 	for _, tid := range gone {
-		r.kern.mapOf("thread_waits").Delete(tid)
+		waits.Delete(tid)
 	}
 	for _, id := range r.groups.dropped {
 		r.kern.mapOf("cgroup_waits").Delete(id)
@@ -315,15 +316,19 @@ func (r *schedReader) takeWaits() {
 	r.trimContended()
 }
 
-// trimContended makes room among the pairs: those of processes that are gone go
-// first when three quarters are taken.
+// nearlyFull reports whether three quarters of the map are taken.
+func nearlyFull(m *ebpf.Map, n int) bool { return n >= int(m.MaxEntries())/4*3 }
+
+// trimContended makes room among the pairs: those of processes that are gone, and
+// the shortest of the others.
 func (r *schedReader) trimContended() {
 	m := r.kern.mapOf("contended")
-	if len(r.contended) < int(m.MaxEntries())/4*3 {
+	if !nearlyFull(m, len(r.contended)) {
 		return
 	}
+	slices.SortFunc(r.contended, func(a, b bpf.SchedContention) int { return cmp.Compare(b.WaitNs, a.WaitNs) })
 	for i := range r.contended {
-		if who := r.contended[i].Who; !r.table.has(who.Tgid) || !r.table.has(who.Holder) {
+		if who := r.contended[i].Who; i >= len(r.contended)/2 || !r.table.has(who.Tgid) || !r.table.has(who.Holder) {
 			m.Delete(who)
 		}
 	}
@@ -333,9 +338,9 @@ func (r *schedReader) trimContended() {
 func (r *schedReader) fillCores(s *sample.Sample) {
 	r.epoch++
 	r.count(r.kern.setVariable("peak_epoch", r.epoch))
-	if online := len(s.CPUs); online != r.online && online > 0 {
+	if online := numbersOf(s.CPUs); !slices.Equal(online, r.online) && len(online) > 0 {
 		r.online = online
-		r.count(r.kern.setVariable("cores_online", uint32(online)))
+		r.count(r.kern.setOnline(online))
 	}
 	var raw bpf.SchedCore
 	var now uint64
@@ -392,7 +397,7 @@ func (r *schedReader) addLost(lost map[string]uint64) {
 		return
 	}
 	for name, n := range map[string]uint64{
-		"sched_unread": r.unread, "thread_table_full": r.table.evicted, "stalls_untold": r.stalls.dropped,
+		"sched_unread": r.unread, "thread_table_full": uint64(len(r.table.evicted)), "stalls_untold": r.stalls.dropped,
 	} {
 		if n > 0 {
 			lost[name] = n

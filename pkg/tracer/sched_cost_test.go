@@ -5,7 +5,11 @@
 package tracer
 
 import (
+	"os/exec"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -65,4 +69,48 @@ func bounce(from, to, n int) {
 		unix.Read(from, buf)
 		unix.Write(to, buf)
 	}
+}
+
+// BenchmarkSchedPipe runs perf's own pipe benchmark, two switches for each
+// operation, with each of the programs in turn, and reports the median of the
+// ratios to the run without any just before.
+func BenchmarkSchedPipe(b *testing.B) {
+	open(b, Options{}).Close()
+	if _, err := exec.LookPath("perf"); err != nil {
+		b.Fatal("this benchmark needs perf: make bench installs it (Debian: linux-perf)")
+	}
+	const rounds, loops = 9, 100_000
+	usecs, ratios := make([][]float64, len(schedCostCases)), make([][]float64, len(schedCostCases))
+	for range rounds {
+		for i := range schedCostCases {
+			u := perfPipe(b, schedCostCases[i].hooks, loops)
+			usecs[i] = append(usecs[i], u)
+			ratios[i] = append(ratios[i], u/usecs[0][len(usecs[0])-1])
+		}
+	}
+	for i := range schedCostCases {
+		b.Run(schedCostCases[i].name, func(b *testing.B) {
+			slices.Sort(usecs[i])
+			slices.Sort(ratios[i])
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(usecs[i][rounds/2], "us/op")
+			b.ReportMetric(ratios[i][rounds/2], "ratio")
+		})
+	}
+}
+
+// perfPipe returns microseconds for each operation.
+func perfPipe(b *testing.B, hooks []hook, loops int) float64 {
+	b.Helper()
+	k, _ := attachOnly(b, hooks)
+	defer k.Close()
+	out, err := exec.Command("perf", "bench", "-f", "simple", "sched", "pipe", "-l", strconv.Itoa(loops)).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+	if err != nil {
+		b.Fatalf("perf bench said %q: %v", out, err)
+	}
+	return seconds / float64(loops) * 1e6
 }

@@ -18,16 +18,18 @@ type cgroupTable struct {
 	groups  map[uint64]*groupState
 	waits   map[uint64]bpf.SchedWaits // as last seen
 	pending []uint64                  // active in this tick
-	dropped []uint64                  // whose waits the kernel need not keep
-	ended   []sample.CGroup           // of those that are gone, the ones that did most
+	paired  map[bpf.SchedRivals]uint64
+	dropped []uint64        // whose waits the kernel need not keep
+	ended   []sample.CGroup // of those that are gone, the ones that did most
 }
 
 // groupState is one cgroup and the threads that are directly in it.
 type groupState struct {
 	id     uint64
-	own    sample.RunTimes // of its own threads, and of its descendants that are gone
-	active int             // threads, in this tick
-	ran    bool            // in this tick
+	own    activity // of its own threads, and of its descendants that are gone
+	rivals []sample.Rival
+	active int  // threads, in this tick
+	ran    bool // in this tick
 
 	// What is known of it, also when it is gone.
 	parent    uint64
@@ -38,10 +40,21 @@ type groupState struct {
 	gone      bool
 	unnamed   int // ticks in which it was looked for in vain
 
-	sum     sample.RunTimes // with its descendants, in this tick
-	tick    uint64          // how active it was, likewise
-	before  uint64          // run and wait time of sum at the last tick
+	sum     activity // with its descendants, in this tick
+	tick    uint64   // how active it was, likewise
+	before  uint64   // run and wait time of sum at the last tick
 	threads int
+}
+
+// activity is what threads did.
+type activity struct {
+	sample.RunTimes
+	sample.Switches
+}
+
+func (a *activity) add(d *activity) {
+	a.RunTimes.Add(d.RunTimes)
+	a.Switches.Add(d.Switches)
 }
 
 // newCGroupTable works without a cpu controller, too: there are just no groups.
@@ -78,7 +91,7 @@ func (t *cgroupTable) group(id uint64) *groupState {
 }
 
 // add counts d for the group.
-func (t *cgroupTable) add(id uint64, d sample.RunTimes) { t.group(id).own.Add(d) }
+func (t *cgroupTable) add(id uint64, d *activity) { t.group(id).own.add(d) }
 
 // active counts a thread of the group that ran or waited in this tick.
 func (t *cgroupTable) active(id uint64) {
@@ -93,13 +106,44 @@ func (t *cgroupTable) active(id uint64) {
 // setWaits takes in what of the waits of a group's own threads is no contention.
 func (t *cgroupTable) setWaits(raw *bpf.SchedWaits) {
 	old := t.waits[raw.CgroupId]
-	t.group(raw.CgroupId).own.Add(sample.RunTimes{
+	t.group(raw.CgroupId).own.RunTimes.Add(sample.RunTimes{
 		ThrottledNS: less(raw.ThrottledNs, old.ThrottledNs),
 		MaskNS:      less(raw.MaskNs, old.MaskNs),
 		StolenNS:    less(raw.StolenNs, old.StolenNs),
 	})
 	t.waits[raw.CgroupId] = *raw
 }
+
+// addRivals adds up for each group who had the core while its threads waited.
+func (t *cgroupTable) addRivals(pairs []bpf.SchedContention, table *threadTable) {
+	seen := make(map[bpf.SchedRivals]uint64, len(pairs))
+	for i := range pairs {
+		c := &pairs[i]
+		seen[c.Who] = c.WaitNs
+		p := table.procs[c.Who.Tgid]
+		d := less(c.WaitNs, t.paired[c.Who])
+		if p == nil || d == 0 {
+			continue
+		}
+		g := t.group(p.cgroupID)
+		k := slices.IndexFunc(g.rivals, func(r sample.Rival) bool { return r.PID == c.Who.Holder })
+		if k < 0 {
+			g.rivals = append(g.rivals, sample.Rival{PID: c.Who.Holder, Comm: threadComm(c.Comm[:])})
+			k = len(g.rivals) - 1
+		}
+		g.rivals[k].WaitNS += d
+	}
+	t.paired = seen
+	for _, g := range t.groups {
+		slices.SortFunc(g.rivals, func(a, b sample.Rival) int {
+			return cmp.Or(cmp.Compare(b.WaitNS, a.WaitNS), cmp.Compare(a.PID, b.PID))
+		})
+		g.rivals = g.rivals[:min(len(g.rivals), rivalsKept)]
+	}
+}
+
+// rivalsKept is more than is shown: one that is new must be able to climb.
+const rivalsKept = 8 * sample.MaxRivals
 
 // path returns "" where it is not known.
 func (t *cgroupTable) path(id uint64) string {
@@ -142,7 +186,9 @@ func (t *cgroupTable) samples(final bool) []sample.CGroup {
 
 func (g *groupState) sample() sample.CGroup {
 	return sample.CGroup{
-		ID: g.id, ParentID: g.parent, Path: g.path, RunTimes: g.sum, Threads: g.threads, Weight: g.weight, CFS: g.bandwidth,
+		ID: g.id, ParentID: g.parent, Path: g.path, RunTimes: g.sum.RunTimes, Switches: g.sum.Switches,
+		ContendedBy: slices.Clone(g.rivals[:min(len(g.rivals), sample.MaxRivals)]),
+		Threads:     g.threads, Weight: g.weight, CFS: g.bandwidth,
 	}
 }
 
@@ -154,8 +200,10 @@ func (t *cgroupTable) describe(g *groupState) {
 		g.gone = g.named || g.unnamed > unnamedTicks && !g.ran
 		return
 	}
-	g.named, g.gone = true, s.gone
-	g.path, g.parent, g.weight, g.bandwidth = s.path(), s.parentID(), s.weight, s.bandwidth()
+	if !g.named || g.ran { // it may have been renamed
+		g.path, g.parent = s.path(), s.parentID()
+	}
+	g.named, g.gone, g.weight, g.bandwidth = true, s.gone, s.weight, s.bandwidth()
 	for p := s.parent; p != nil; p = p.parent {
 		if t.groups[p.id] == nil {
 			t.groups[p.id] = &groupState{id: p.id, named: true, path: p.path(), parent: p.parentID(), weight: p.weight, bandwidth: p.bandwidth()}
@@ -166,11 +214,11 @@ func (t *cgroupTable) describe(g *groupState) {
 // addUp makes the sums of each group and its descendants.
 func (t *cgroupTable) addUp() {
 	for _, g := range t.groups {
-		g.sum, g.threads = sample.RunTimes{}, 0
+		g.sum, g.threads = activity{}, 0
 	}
 	for _, g := range t.groups {
 		for a, depth := g, 0; a != nil && depth < maxCGroupDepth; a, depth = t.groups[a.parent], depth+1 {
-			a.sum.Add(g.own)
+			a.sum.add(&g.own)
 			a.threads += g.active
 			if a.parent == 0 {
 				break
@@ -202,7 +250,7 @@ func (t *cgroupTable) choose(final bool) []*groupState {
 	}
 	slices.SortFunc(all, func(a, b *groupState) int {
 		return cmp.Or(
-			cmp.Compare(b.limited(), a.limited()),
+			cmp.Compare(b.rank(), a.rank()),
 			cmp.Compare(b.tick, a.tick), cmp.Compare(b.before, a.before), cmp.Compare(a.id, b.id),
 		)
 	})
@@ -227,29 +275,41 @@ func (t *cgroupTable) choose(final bool) []*groupState {
 	return out
 }
 
-func (g *groupState) limited() int {
-	if g.bandwidth != nil {
+// rank: groups with a quota that do something, others that do, and the rest.
+func (g *groupState) rank() int {
+	switch {
+	case g.tick == 0:
+		return 0
+	case g.bandwidth == nil:
 		return 1
 	}
-	return 0
+	return 2
 }
 
 // forget drops groups that are gone and were shown; what they did stays with
-// their parents.
+// the nearest ancestor that is not.
 func (t *cgroupTable) forget() {
-	for id, g := range t.groups {
-		if !g.gone {
-			continue
+	var gone []*groupState
+	for _, g := range t.groups {
+		if g.gone {
+			gone = append(gone, g)
 		}
+	}
+	for _, g := range gone {
 		p := t.groups[g.parent]
+		for p != nil && p.gone {
+			p = t.groups[p.parent]
+		}
 		if p == nil {
 			p = t.group(t.files.root.id) // which is never gone
 		}
-		p.own.Add(g.own)
+		p.own.add(&g.own)
 		t.bury(g)
-		delete(t.groups, id)
-		delete(t.waits, id)
-		t.dropped = append(t.dropped, id)
+	}
+	for _, g := range gone {
+		delete(t.groups, g.id)
+		delete(t.waits, g.id)
+		t.dropped = append(t.dropped, g.id)
 	}
 }
 

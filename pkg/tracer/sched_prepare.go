@@ -15,9 +15,12 @@ import (
 // prepareRunq tells the programs how many cores there are and what is long. A
 // core that comes online later is among the possible ones.
 func prepareRunq(k *kernel) error {
+	_, cpus := readHost()
+	if err := k.setOnline(numbersOf(cpus)); err != nil {
+		return err
+	}
 	for name, v := range map[string]any{
 		"cores_possible": uint32(ebpfCPUs()),
-		"cores_online":   uint32(onlineCPUs()),
 		"long_wait_ns":   uint64(longWait),
 		"look_gap_ns":    uint64(max(lookGap, time.Duration(ebpfCPUs())*16*time.Microsecond)),
 	} {
@@ -26,6 +29,21 @@ func prepareRunq(k *kernel) error {
 		}
 	}
 	return nil
+}
+
+// setOnline tells the programs which cores are: one that goes offline while it
+// is idle would be idle for ever.
+func (k *kernel) setOnline(cpus []int) error {
+	var online [bpfMaxCores / 64]uint64
+	for _, c := range cpus {
+		if c >= 0 && c < bpfMaxCores {
+			online[c/64] |= 1 << (c % 64)
+		}
+	}
+	if err := k.setVariable("online_map", online); err != nil {
+		return err
+	}
+	return k.setVariable("cores_online", uint32(len(cpus)))
 }
 
 func prepareSchedInfo(k *kernel) error {
@@ -52,7 +70,10 @@ func prepareStalls(clocks ...string) func(*kernel) error {
 	}
 }
 
-func prepareCPUStat(*kernel) error {
+func prepareCPUStat(k *kernel) error {
+	if err := needsRunq(k); err != nil {
+		return err // whose reader it is a part of
+	}
 	tree, err := findHierarchy("cpu")
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (r *schedReader) threadSample(st *threadState) sample.Thread {
 		RunTimes: st.total, Switches: st.switched, PendingNS: st.raw.PendingNs,
 		Nice: int(st.raw.Nice), Policy: policyName(st.raw.Policy),
 	}
-	if int(st.raw.Allowed) < r.online && r.table.threads[st.raw.Tid] == st {
+	if int(st.raw.Allowed) < len(r.online) && r.table.threads[st.raw.Task] == st {
 		s.Allowed, s.CPUSet = r.masks.of(st.raw.Tgid, st.raw.Tid, st.raw.StartNs)
 	}
 	return s

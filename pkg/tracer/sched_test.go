@@ -22,14 +22,24 @@ func newTestTable() *threadTable {
 }
 
 // aThread is thread tid of process tgid, which began at start and had run and
-// waited so much by then.
+// waited so much by then. Its address is its number.
 func aThread(tid, tgid uint32, start, run, wait uint64) bpf.SchedThread {
-	return bpf.SchedThread{Tid: tid, Tgid: tgid, StartNs: start, RunNs: run, WaitNs: wait, CgroupId: 9}
+	raw := bpf.SchedThread{Task: uint64(tid), Tid: tid, Tgid: tgid, StartNs: start, RunNs: run, WaitNs: wait, CgroupId: 9}
+	if tid == tgid {
+		raw.LeaderNs = start
+	}
+	return raw
+}
+
+// of makes it one of the process whose main thread began at leader.
+func of(leader uint64, raw bpf.SchedThread) bpf.SchedThread {
+	raw.LeaderNs = leader
+	return raw
 }
 
 func (t *threadTable) tickOf(raws ...bpf.SchedThread) {
 	t.nextTick()
-	t.take(raws, false)
+	t.take(raws)
 }
 
 func want(t *testing.T, what string, got sample.RunTimes, run, wait uint64) {
@@ -45,13 +55,13 @@ func TestThreadsSinceAttach(t *testing.T) {
 	tab := newTestTable()
 	old := aThread(7, 7, 500, 100, 10)
 	tab.seed(&old)
-	tab.tickOf(aThread(7, 7, 500, 130, 15), aThread(8, 7, 2000, 20, 2))
+	tab.tickOf(aThread(7, 7, 500, 130, 15), of(500, aThread(8, 7, 2000, 20, 2)))
 	want(t, "process", tab.procs[7].total, 50, 7)
 	want(t, "new thread", tab.threads[8].total, 20, 2)
-	want(t, "cgroup", tab.groups.groups[9].own, 50, 7)
+	want(t, "cgroup", tab.groups.groups[9].own.RunTimes, 50, 7)
 
 	tab.nextTick()
-	end := aThread(8, 7, 2000, 25, 2)
+	end := of(500, aThread(8, 7, 2000, 25, 2))
 	tab.end(&end)
 	tab.end(&end) // told twice it would be a new one, which began after attach
 	if p := tab.procs[7]; p.live != 1 || p.ended {
@@ -88,7 +98,7 @@ func TestThreadNumberReused(t *testing.T) {
 	if len(tab.ended) != 1 || tab.ended[0].total.RunNS != 40 {
 		t.Errorf("the old one is not kept: %+v", tab.ended)
 	}
-	want(t, "cgroup", tab.groups.groups[9].own, 46, 5)
+	want(t, "cgroup", tab.groups.groups[9].own.RunTimes, 46, 5)
 	late := aThread(5, 5, 3000, 41, 4)
 	tab.end(&late)
 	if tab.threads[5] == nil || tab.procs[5].ended {
@@ -96,12 +106,46 @@ func TestThreadNumberReused(t *testing.T) {
 	}
 }
 
-// TestAllThreads: a look at all finds those whose end was lost.
+// TestThreadExec: a thread that execs takes the number and the start of the main
+// thread, which has ended, and counts on; what it was is gone.
+func TestThreadExec(t *testing.T) {
+	tab := newTestTable()
+	tab.tickOf(aThread(7, 7, 2000, 10, 1), of(2000, aThread(8, 7, 2100, 20, 2)))
+	main := aThread(7, 7, 2000, 11, 1)
+	tab.end(&main)
+	after := aThread(7, 7, 2000, 25, 3)
+	after.Task = 8
+	tab.tickOf(after)
+	want(t, "process", tab.procs[7].total, 36, 4)
+	if len(tab.threads) != 1 || tab.procs[7].live != 1 {
+		t.Errorf("%d threads, %d live", len(tab.threads), tab.procs[7].live)
+	}
+}
+
+// TestShortProcess: one whose threads begin and end within a tick is one process.
+func TestShortProcess(t *testing.T) {
+	tab := newTestTable()
+	for tid := uint32(6); tid >= 4; tid-- {
+		end := of(3000, aThread(tid, 4, 3000+uint64(tid), 10, 1))
+		tab.end(&end)
+	}
+	want(t, "process", tab.procs[4].total, 30, 3)
+	if len(tab.ended) != 0 || !tab.procs[4].ended || tab.procs[4].startNS != 3000 {
+		t.Errorf("ended %v, %+v", tab.ended, tab.procs[4])
+	}
+}
+
+// TestAllThreads: passes over all find those whose end was lost; one that is on
+// its way out is not counted twice.
 func TestAllThreads(t *testing.T) {
 	tab := newTestTable()
-	tab.tickOf(aThread(1, 1, 2000, 1, 0), aThread(2, 1, 2000, 1, 0), aThread(3, 3, 2000, 1, 0))
-	tab.nextTick()
-	tab.take([]bpf.SchedThread{aThread(1, 1, 2000, 2, 0)}, true)
+	tab.tickOf(aThread(1, 1, 2000, 1, 0), of(2000, aThread(2, 1, 2000, 1, 0)), aThread(3, 3, 2000, 1, 0))
+	all := []bpf.SchedThread{aThread(1, 1, 2000, 2, 0)}
+	tab.sweep(all)
+	late := aThread(3, 3, 2000, 5, 0)
+	tab.end(&late)
+	want(t, "late", tab.procs[3].total, 5, 0)
+	tab.sweep(all)
 	if len(tab.threads) != 1 || tab.procs[1].live != 1 || !tab.procs[3].ended {
 		t.Errorf("%d threads, %+v", len(tab.threads), tab.procs)
 	}
@@ -112,8 +156,8 @@ func TestThreadTableFull(t *testing.T) {
 	tab := newTestTable()
 	tab.bound = 2
 	tab.tickOf(aThread(1, 1, 2000, 1, 0), aThread(2, 2, 2000, 1, 0), aThread(3, 3, 2000, 1, 0))
-	if tab.evicted != 1 || len(tab.threads) != 2 {
-		t.Errorf("%d evicted, %d kept", tab.evicted, len(tab.threads))
+	if len(tab.evicted) != 1 || len(tab.threads) != 2 {
+		t.Errorf("%d evicted, %d kept", len(tab.evicted), len(tab.threads))
 	}
 }
 
@@ -122,7 +166,7 @@ func TestThreadTableFull(t *testing.T) {
 func TestWaitParts(t *testing.T) {
 	tab := newTestTable()
 	part := func(tid uint32, start, throttled uint64) bpf.SchedWaits {
-		return bpf.SchedWaits{Tid: tid, Tgid: tid, StartNs: start, ThrottledNs: throttled}
+		return bpf.SchedWaits{Task: uint64(tid), Tid: tid, StartNs: start, ThrottledNs: throttled}
 	}
 	tab.tickOf(aThread(1, 1, 2000, 1, 100), aThread(2, 2, 2000, 1, 100))
 	if gone := tab.takeWaits([]bpf.SchedWaits{part(1, 2000, 30), part(2, 2000, 40)}); gone != nil {
@@ -139,8 +183,16 @@ func TestWaitParts(t *testing.T) {
 		t.Errorf("throttled %d and %d, want 35 and 40", a, b)
 	}
 	tab.tickOf(aThread(2, 2, 5000, 1, 10))
-	if gone := tab.takeWaits([]bpf.SchedWaits{part(2, 2000, 40)}); gone != nil || tab.procs[2].total.ThrottledNS != 0 {
-		t.Errorf("the new owner of a number got the old one's waits: %v, %+v", gone, tab.procs[2].total)
+	tab.takeWaits([]bpf.SchedWaits{part(2, 2000, 40)})
+	if tab.procs[2].total.ThrottledNS != 0 {
+		t.Errorf("the new owner of an address got the old one's waits: %+v", tab.procs[2].total)
+	}
+	// One that is not known yet keeps its element, for a tick.
+	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}); gone != nil {
+		t.Errorf("%v are gone", gone)
+	}
+	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}); !slices.Equal(gone, []uint32{9}) {
+		t.Errorf("%v are gone, want 9", gone)
 	}
 }
 

@@ -18,19 +18,21 @@ const tableThreads = 1 << 18
 // threadTable adds up what threads did, by process and by cgroup. The kernel
 // keeps each thread's sums; the table keeps what they were when it looked last.
 type threadTable struct {
-	bornNS  uint64 // CLOCK_BOOTTIME of attach: what began later began at 0
-	threads map[uint32]*threadState
+	bornNS  uint64                  // CLOCK_BOOTTIME of attach: what began later began at 0
+	threads map[uint64]*threadState // by address: a thread that execs keeps it, not its number
 	procs   map[uint32]*processState
 	ended   []*processState // of those that were listed as ended, the ones that did most
 	groups  *cgroupTable
 	seen    map[uint32]bool         // threads of this tick
-	gone    map[uint32]*threadState // ended in this tick
+	gone    map[uint64]*threadState // ended in this tick
+	orphans map[uint32]bool         // elements of unknown threads, at the last tick
 	bound   int
-	evicted uint64 // threads that found no place
+	evicted map[uint64]bool // threads that found no place
 }
 
 // threadState is one live thread.
 type threadState struct {
+	missed   int             // passes over all threads in a row that did not find it
 	raw      bpf.SchedThread // as last seen
 	proc     *processState
 	waits    bpf.SchedWaits // as last seen
@@ -43,7 +45,7 @@ type threadState struct {
 // processState is one process, live or just ended.
 type processState struct {
 	pid      uint32
-	startNS  uint64 // of its main thread; 0 while not seen
+	startNS  uint64 // of its main thread
 	comm     string
 	kernel   bool
 	cgroupID uint64
@@ -58,10 +60,10 @@ type processState struct {
 
 func newThreadTable(groups *cgroupTable) *threadTable {
 	return &threadTable{
-		threads: make(map[uint32]*threadState),
+		threads: make(map[uint64]*threadState),
 		procs:   make(map[uint32]*processState),
-		seen:    make(map[uint32]bool),
-		gone:    make(map[uint32]*threadState),
+		gone:    make(map[uint64]*threadState),
+		evicted: make(map[uint64]bool),
 		groups:  groups,
 		bound:   tableThreads,
 	}
@@ -70,34 +72,35 @@ func newThreadTable(groups *cgroupTable) *threadTable {
 // has reports whether the process is known.
 func (t *threadTable) has(pid uint32) bool { return pid == 0 || t.procs[pid] != nil }
 
-// seed takes in a thread as it is at attach.
+// seed takes in a thread as it is at attach. A wait that goes on is not all ours.
 func (t *threadTable) seed(raw *bpf.SchedThread) {
 	if st := t.add(raw); st != nil {
 		st.raw = *raw
+		st.raw.WaitNs += raw.PendingNs
 	}
 }
 
 // add makes a place for a thread that begins at 0, nil where there is none.
 func (t *threadTable) add(raw *bpf.SchedThread) *threadState {
 	if len(t.threads) >= t.bound {
-		t.evicted++
+		if len(t.evicted) < t.bound {
+			t.evicted[raw.Task] = true
+		}
 		return nil
 	}
 	p := t.procs[raw.Tgid]
-	if p != nil && p.ended {
+	if p != nil && p.ended && p.startNS != raw.LeaderNs {
 		t.bury(p) // its number is another's now
 		p = nil
 	}
 	if p == nil {
-		p = &processState{pid: raw.Tgid, kernel: raw.Kernel != 0, cgroupID: raw.CgroupId, comm: threadComm(raw.Comm[:])}
+		p = &processState{pid: raw.Tgid, startNS: raw.LeaderNs, kernel: raw.Kernel != 0, cgroupID: raw.CgroupId, comm: threadComm(raw.Comm[:])}
 		t.procs[raw.Tgid] = p
 	}
-	if raw.Tid == raw.Tgid {
-		p.startNS = raw.StartNs
-	}
+	p.ended = false // it may end and begin within a tick, thread by thread
 	p.live++
-	st := &threadState{proc: p, raw: bpf.SchedThread{StartNs: raw.StartNs, Tid: raw.Tid, Tgid: raw.Tgid}}
-	t.threads[raw.Tid] = st
+	st := &threadState{proc: p, raw: bpf.SchedThread{Task: raw.Task, StartNs: raw.StartNs, Tid: raw.Tid, Tgid: raw.Tgid}}
+	t.threads[raw.Task] = st
 	return st
 }
 
@@ -131,37 +134,61 @@ func (t *threadTable) nextTick() {
 	}
 }
 
-// take takes in live threads. Where these are all, others are gone.
-func (t *threadTable) take(raws []bpf.SchedThread, all bool) {
+// find returns the thread as it is known, nil where it is new.
+func (t *threadTable) find(raw *bpf.SchedThread) *threadState {
+	st := t.threads[raw.Task]
+	switch {
+	case st == nil:
+		return nil
+	case st.raw.StartNs == raw.StartNs && st.raw.Tid == raw.Tid:
+		return st
+	case st.execed(raw):
+		st.waits = bpf.SchedWaits{} // which are counted anew, under its new number
+		return st
+	}
+	t.remove(st) // the address is another's, and the end of that one was lost
+	return nil
+}
+
+// execed reports whether raw is the same thread after an exec: it has become the
+// main thread of its process, with that one's number and start (fs/exec.c:
+// de_thread()), and counts on.
+func (st *threadState) execed(raw *bpf.SchedThread) bool {
+	return raw.Tid == raw.Tgid && st.raw.Tgid == raw.Tgid && st.raw.Tid != raw.Tid
+}
+
+// take takes in live threads.
+func (t *threadTable) take(raws []bpf.SchedThread) {
 	for i := range raws {
 		raw := &raws[i]
-		st := t.threads[raw.Tid]
-		if st != nil && st.raw.StartNs != raw.StartNs {
-			t.remove(st) // its end was lost
-			st = nil
-		}
+		st := t.find(raw)
 		if st == nil {
 			if st = t.add(raw); st == nil {
 				continue
 			}
-			if raw.StartNs < t.bornNS && t.evicted > 0 {
+			if raw.StartNs < t.bornNS && len(t.evicted) > 0 {
 				st.raw = *raw // it had no place at attach: what it did is not known
 			}
 		}
 		t.update(st, raw)
 	}
-	if !all {
-		return
-	}
-	clear(t.seen)
+}
+
+// sweep forgets threads that two passes over all of them did not find: one may
+// be on its way out, and not have said so yet.
+func (t *threadTable) sweep(raws []bpf.SchedThread) {
+	seen := make(map[uint64]bool, len(raws))
 	for i := range raws {
-		t.seen[raws[i].Tid] = true
+		seen[raws[i].Task] = true
 	}
-	for tid, st := range t.threads {
-		if !t.seen[tid] {
+	for task, st := range t.threads {
+		if st.missed++; seen[task] {
+			st.missed = 0
+		} else if st.missed > 1 {
 			t.remove(st)
 		}
 	}
+	clear(t.evicted)
 }
 
 // update adds what st did since it was seen last.
@@ -181,9 +208,9 @@ func (t *threadTable) update(st *threadState, raw *bpf.SchedThread) {
 	p.total.Add(d)
 	p.switched.Add(s)
 	if raw.Tid == raw.Tgid {
-		p.startNS, p.comm, p.cgroupID = raw.StartNs, threadComm(raw.Comm[:]), raw.CgroupId
+		p.comm, p.cgroupID = threadComm(raw.Comm[:]), raw.CgroupId
 	}
-	t.groups.add(raw.CgroupId, d)
+	t.groups.add(raw.CgroupId, &activity{d, s})
 	t.note(st, d)
 }
 
@@ -200,10 +227,10 @@ func (t *threadTable) note(st *threadState, d sample.RunTimes) {
 
 // end takes in a thread's last word.
 func (t *threadTable) end(raw *bpf.SchedThread) {
-	st := t.threads[raw.Tid]
-	if st != nil && st.raw.StartNs != raw.StartNs {
-		return // the number is another's by now, and the end was found out otherwise
+	if st := t.threads[raw.Task]; st != nil && raw.StartNs < st.raw.StartNs && !st.execed(raw) {
+		return // the address is a younger one's: this end was found out otherwise
 	}
+	st := t.find(raw)
 	if st == nil {
 		if raw.StartNs < t.bornNS {
 			return // it had ended before it could be looked at
@@ -218,8 +245,8 @@ func (t *threadTable) end(raw *bpf.SchedThread) {
 
 // remove forgets a thread that is gone; its sums stay with its process.
 func (t *threadTable) remove(st *threadState) {
-	t.gone[st.raw.Tid] = st
-	delete(t.threads, st.raw.Tid)
+	t.gone[st.raw.Task] = st
+	delete(t.threads, st.raw.Task)
 	st.proc.live--
 	if st.proc.live <= 0 {
 		st.proc.ended = true
@@ -236,23 +263,41 @@ func (t *threadTable) byProcess() map[*processState][]*threadState {
 }
 
 // takeWaits takes in what of the threads' waits is no contention, and returns
-// the threads whose element may go.
+// the threads whose element may go: they are gone, or were unknown twice.
 func (t *threadTable) takeWaits(raws []bpf.SchedWaits) (gone []uint32) {
+	orphans := make(map[uint32]bool)
 	for i := range raws {
 		raw := &raws[i]
-		if st := t.threads[raw.Tid]; st != nil && st.raw.StartNs == raw.StartNs {
+		if st := t.threads[raw.Task]; st != nil && st.raw.StartNs == raw.StartNs && st.raw.Tid == raw.Tid {
 			t.addWaits(st, raw)
 			continue
 		}
-		if st := t.gone[raw.Tid]; st != nil && st.raw.StartNs == raw.StartNs {
+		st := t.gone[raw.Task]
+		if st != nil && st.raw.StartNs == raw.StartNs {
 			t.addWaits(st, raw)
-		}
-		if t.threads[raw.Tid] == nil { // else the number is used again, and so is the element
 			gone = append(gone, raw.Tid)
+		} else if t.orphans[raw.Tid] {
+			gone = append(gone, raw.Tid)
+		} else {
+			orphans[raw.Tid] = true
 		}
 	}
+	t.orphans = orphans
 	clear(t.gone)
 	return gone
+}
+
+// dropWaits chooses elements to free when the map is nearly full: those that did
+// not change since the last tick. If they do, they begin anew.
+func (t *threadTable) dropWaits(raws []bpf.SchedWaits) (tids []uint32) {
+	for i := range raws {
+		raw := &raws[i]
+		if st := t.threads[raw.Task]; st != nil && !st.active {
+			st.waits = bpf.SchedWaits{}
+			tids = append(tids, raw.Tid)
+		}
+	}
+	return tids
 }
 
 func (t *threadTable) addWaits(st *threadState, raw *bpf.SchedWaits) {

@@ -53,6 +53,7 @@ var schedLossNames = map[bpf.SchedSchedLoss]string{
 	bpf.SchedSchedLossLOSS_RIVAL_MAP_FULL:  "rival_map_full",
 	bpf.SchedSchedLossLOSS_PARKED_MAP_FULL: "parked_map_full",
 	bpf.SchedSchedLossLOSS_WOKEN_MAP_FULL:  "woken_map_full",
+	bpf.SchedSchedLossLOSS_NO_CORE:         "switches_beyond_512_cores",
 }
 
 // selfMeter measures the tracer itself.

@@ -106,7 +106,9 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 		return err
 	}
 	if t.sched, err = newSchedReader(t.kern, &t.opts); err != nil {
-		return err
+		t.sched.Close()
+		t.sched = nil
+		t.kern.withdraw(err, SignalRunq, SignalThrottle, SignalCPUTime)
 	}
 	if t.events, err = newEventReader(t.kern); err != nil {
 		return err

@@ -236,10 +236,10 @@ const (
 	// EventBacklogDrop: the CPU backlog was full, and Refused packets of Device
 	// were dropped since the last such event.
 	EventBacklogDrop = "cpu-backlog-drop"
-	// EventThrottle: a cgroup's quota was used up in one period. MonoNS is when
-	// it could run again; DurationNS how long its longest-stopped core was
-	// stopped, ThrottledNS the sum over the Cores that were; Threads of it
-	// waited, of which TIDs are some.
+	// EventThrottle: a cgroup's quota was used up. MonoNS is when it could run
+	// again; DurationNS how long the longest of its Cores that were let go
+	// together was stopped, ThrottledNS the sum over them; Threads of it waited,
+	// of which TIDs are some. In one period there may be several.
 	EventThrottle = "throttle"
 )
 

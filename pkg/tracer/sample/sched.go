@@ -20,8 +20,8 @@ type Runq struct {
 	Peak        uint32 `json:"peak"` // most since the last tick, at switches
 	// UnclaimedNS is for how long a thread waited here while another core was idle.
 	UnclaimedNS uint64 `json:"unclaimed_idle_ns"`
-	// StealNS is what the hypervisor took, as the scheduler sees it; nil where
-	// the kernel was not built to (CONFIG_PARAVIRT_TIME_ACCOUNTING).
+	// StealNS is what the hypervisor took, by /proc/stat; nil where that cannot
+	// be read.
 	StealNS *uint64 `json:"steal_ns,omitempty"`
 }
 
@@ -45,6 +45,7 @@ const (
 	MaxThreads   = 512 // of all processes together
 	MaxContended = 128
 	MaxCGroups   = 512
+	MaxRivals    = 8 // of each cgroup
 )
 
 // RunTimes are what the scheduler gave to a thread, a process or a cgroup, and
@@ -142,11 +143,23 @@ type CGroup struct {
 	// RunTimes are the sum of all its threads since attach, those of its
 	// descendants included.
 	RunTimes
-	Threads int `json:"threads"` // live ones that ran or waited lately, descendants included
+	Switches
+	// ContendedBy is who had the core while threads of its own (not those of its
+	// descendants) waited, the longest first, at most MaxRivals; approximate, as
+	// Sched.Contended is.
+	ContendedBy []Rival `json:"contended_by,omitempty"`
+	Threads     int     `json:"threads"` // live ones that ran or waited lately, descendants included
 	// Weight is cpu.weight, or what cpu.shares comes to; 0 where not known.
 	Weight uint32 `json:"weight,omitempty"`
 	// CFS is its bandwidth control; nil where it has no quota of its own.
 	CFS *Bandwidth `json:"cfs,omitempty"`
+}
+
+// Rival is a process that had the core while others waited for it.
+type Rival struct {
+	PID    uint32 `json:"pid"`
+	Comm   string `json:"comm"`
+	WaitNS uint64 `json:"wait_ns"` // since attach
 }
 
 // Bandwidth is a quota and the kernel's account of it (cpu.stat), since attach.
