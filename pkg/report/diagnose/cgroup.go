@@ -23,8 +23,9 @@ var (
 	longID    = regexp.MustCompile(`[0-9a-f]{32,}`)
 	// container is what a container runtime's group is called, by its id:
 	// "docker-ID.scope", "cri-containerd-ID.scope", or "ID" below "docker".
-	container = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})(?:\.scope)?$`)
-	unit      = regexp.MustCompile(`\.(?:service|scope|slice)$`)
+	container   = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	userManager = regexp.MustCompile(`^user@([0-9]+)\.service$`)
+	unit        = regexp.MustCompile(`\.(?:service|scope|slice)$`)
 )
 
 // cgroupName is what is shown of a path: its end, with the long ids of
@@ -119,10 +120,30 @@ func (k *knob) stay(p string) string {
 		return k.kubernetes + " in the pod's spec"
 	case c != nil && k.docker != "" && (c[1] == "docker" || c[1] == "" && path.Base(path.Dir(p)) == "docker"):
 		return fmt.Sprintf("docker update %s %s", k.docker, c[2][:12])
-	case c == nil && k.systemd != "" && unit.MatchString(name) && shellWord(name) != "":
-		return fmt.Sprintf("systemctl set-property %s %s", shellWord(name), k.systemd)
+	case c == nil && k.systemd != "" && !strings.Contains(p, "kubepods") && unit.MatchString(name) && shellWord(name) != "":
+		if ctl := systemctl(path.Dir(p)); ctl != "" {
+			return fmt.Sprintf("%s set-property %s %s", ctl, shellWord(name), k.systemd)
+		}
 	}
 	return ""
+}
+
+// systemctl is what knows the units right below a path: of the system where all
+// above are slices, of a user below that one's manager; "" where it is neither,
+// as below what was delegated to a unit.
+func systemctl(above string) string {
+	ctl := "systemctl"
+	for part := range strings.SplitSeq(strings.Trim(above, "/"), "/") {
+		m := userManager.FindStringSubmatch(part)
+		switch {
+		case part == "" || part == ".":
+		case m != nil && ctl == "systemctl":
+			ctl = fmt.Sprintf("systemctl --user -M %s@", m[1])
+		case !strings.HasSuffix(part, ".slice"):
+			return ""
+		}
+	}
+	return ctl
 }
 
 // shellWord is a name as one argument, "" where it cannot be trusted.

@@ -38,7 +38,7 @@ func TestFrozen(t *testing.T) {
 	if !strings.HasSuffix(f.Cause, "(kernels before 4.3, fixed by 9d7fb0427648)") || strings.Contains(f.Cause, "newer") {
 		t.Errorf("cause %q", f.Cause)
 	}
-	if want := "do not trust top, ps or pidstat here: its true run time in ns is awk '{n += $1} END {print n}' /proc/100/task/*/schedstat; and update the kernel"; f.Remedy != want {
+	if want := "do not trust top, ps or pidstat here: the true run time of its live threads in ns is awk '{n += $1} END {printf \"%.0f\\n\", n}' /proc/100/task/*/schedstat; and update the kernel"; f.Remedy != want {
 		t.Errorf("remedy %q, want %q", f.Remedy, want)
 	}
 	wantValues(t, f, map[string]float64{"claimed_seconds": 0, "run_seconds": 1.251, "still_seconds": 3})
@@ -135,12 +135,40 @@ func TestProcessGone(t *testing.T) {
 	s.ticks(4)
 	s.wantIDs("cputime-frozen")
 	s.procs = nil
+	if got := s.ticks(3); len(got) > 0 {
+		t.Errorf("it may come back: %v", sentences(got))
+	}
 	if c := s.wantChange(s.ticks(1), "cputime-frozen", Cleared); c.Outcome != "the process is gone, or idle" {
 		t.Errorf("outcome %q", c.Outcome)
 	}
 	for on := range s.set.watches {
 		if on.kind == aProcess {
 			t.Errorf("%+v is left", on)
+		}
+	}
+}
+
+// TestIdleByTurns: a process that is not listed in each tick is the same one, and
+// what each look at its claims is off by does not add up.
+func TestIdleByTurns(t *testing.T) {
+	s, p := claiming(t, 0.4, 0)
+	s.ticks(4)
+	for range 10 {
+		s.procs = nil
+		s.ticks(2)
+		s.procs = []*process{p}
+		s.ticks(1)
+	}
+	if n := len(s.set.All()); n != 1 {
+		t.Errorf("%d findings: %v", n, sentences(s.set.All()))
+	}
+	s, p = claiming(t, 0.4, 0.4)
+	for i := range 40 {
+		if p.claims = 0.36; i%3 == 2 { // 40 ms short in each tick, in which it is looked up
+			p.claims = -1
+		}
+		if got := s.ticks(1); len(got) > 0 {
+			t.Fatalf("tick %d: %v", i, sentences(got))
 		}
 	}
 }

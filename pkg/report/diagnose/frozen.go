@@ -15,7 +15,7 @@ import (
 // (kernel/sched/cputime.c: cputime_adjust()), so this can be tried out on
 // recorded and made-up figures only.
 func judgeFrozen(l *Limits, past *window, f *model.Frame, now *model.Process) verdict {
-	last, all := past.last(1), &past.sum // the last tick, and all there is
+	last, all := past.last(1), claimedFor(past)
 	off := math.Abs(last.claimedNS - last.ranForNS)
 	v := verdict{
 		calm:   last.claims > 0 && off <= drift(l, last),
@@ -53,7 +53,7 @@ func judgeFrozen(l *Limits, past *window, f *model.Frame, now *model.Process) ve
 		Subject:  fmt.Sprintf("process %d (%s)", now.PID, processName(now)),
 		Evidence: what,
 		Cause:    frozenCause(f),
-		Remedy:   fmt.Sprintf("do not trust top, ps or pidstat here: its true run time in ns is %s; and update the kernel", runTime(now)),
+		Remedy:   fmt.Sprintf("do not trust top, ps or pidstat here: the true run time of its live threads in ns is %s; and update the kernel", runTime(now)),
 		Verify:   "utime + stime grows by that, to within 30 ms",
 		Values: map[string]float64{
 			"claimed_seconds": all.claimedNS / 1e9,
@@ -64,16 +64,27 @@ func judgeFrozen(l *Limits, past *window, f *model.Frame, now *model.Process) ve
 	return v
 }
 
-// runTime is a command that prints for how long the process has run: what is in
-// /proc/PID/schedstat is of its main thread alone.
+// runTime is a command that prints for how long the live threads of a process
+// have run: what is in /proc/PID/schedstat is of its main thread alone. (As a
+// number awk would print no more than six digits of it.)
 func runTime(p *model.Process) string {
-	return fmt.Sprintf("awk '{n += $1} END {print n}' /proc/%d/task/*/schedstat", p.PID)
+	return fmt.Sprintf(`awk '{n += $1} END {printf "%%.0f\n", n}' /proc/%d/task/*/schedstat`, p.PID)
 }
 
 // drift is how far apart the two figures of t may be.
 func drift(l *Limits, t *tick) float64 {
 	most := max(t.claimedNS, t.ranForNS)
 	return l.DriftNS + l.DriftSkewNS*math.Ceil(t.share(t.ranForNS)) + l.DriftShare*most
+}
+
+// claimedFor sums up the last ticks in which both figures were known: each time
+// that they are looked up anew, they may be off by what a look is.
+func claimedFor(past *window) *tick {
+	var sum tick
+	for i := len(past.recent) - 1; i >= 0 && past.recent[i].claims > 0; i-- {
+		sum.add(&past.recent[i])
+	}
+	return &sum
 }
 
 // still sums up the last ticks in which what is claimed did not move.

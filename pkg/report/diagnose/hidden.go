@@ -31,7 +31,7 @@ func judgeHidden(l *Limits, past *window, f *model.Frame, now *model.CPU) verdic
 	who, remedy := "", "plan with usage_usec in cpu.stat: it is exact"
 	if p := mostOn(f, now.CPU.CPU); p != nil {
 		who = fmt.Sprintf("; %s (pid %d) runs there most, %s of a core", processName(p), p.PID, percent(p.Run))
-		remedy = fmt.Sprintf("plan with usage_usec in cpu.stat, or for this process in ns %s: they are exact; or let it not sleep in step with the tick", runTime(p))
+		remedy = fmt.Sprintf("plan with usage_usec in cpu.stat, or for the live threads of this process in ns %s: they are exact; or let it not sleep in step with the tick", runTime(p))
 	}
 	v.finding = Finding{
 		Severity: Warn,

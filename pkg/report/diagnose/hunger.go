@@ -70,7 +70,7 @@ func hungerOf(l *Limits, f *model.Frame, now *model.Listener) hunger {
 	case 0:
 		return hunger{}
 	case sum.ThrottledNS:
-		return throttledHunger(f, workers)
+		return throttledHunger(l, f, workers)
 	case sum.MaskNS:
 		return maskedHunger(l, f, workers)
 	case sum.StolenNS:
@@ -80,14 +80,14 @@ func hungerOf(l *Limits, f *model.Frame, now *model.Listener) hunger {
 }
 
 // throttledHunger names the group whose quota it is.
-func throttledHunger(f *model.Frame, workers []worker) hunger {
+func throttledHunger(l *Limits, f *model.Frame, workers []worker) hunger {
 	all := groups(f)
 	for i := range workers {
 		for g := all[workers[i].process.CGroupID]; g != nil; g = g.Parent {
 			if g.CFS != nil && g.ThrottledPeriods > 0 {
 				return hunger{
 					fmt.Sprintf("throttled by the CPU quota of cgroup %s, %s cores (in %s of its periods)", cgroupName(g.Path), coresText(g.Quota), percent(g.ThrottledRatio)),
-					quotaRemedy(f, g),
+					quotaRemedy(l, f, g),
 				}
 			}
 		}

@@ -24,12 +24,20 @@ type SchedLimits struct {
 	PileFor       time.Duration
 	PileIdle      float64
 	PileApart     float64
+	// What is idle by turns must be PileTurns of the cores with few waiters, unless
+	// a mask is why: of many cores one is always idle. PileListed of PileWaiting
+	// must be threads that are listed and have a right to run.
+	PileTurns  float64
+	PileListed float64
 	// A crowd is a pile without an idle core: CrowdWaiting threads wait while
 	// another core runs one of another cgroup nearly alone: RivalRun of the time,
-	// while RivalWaiting others wait, for CrowdFor. The load balancer takes seconds at the most for what it means to
-	// even out.
+	// while RivalWaiting others wait, for CrowdFor. The load balancer takes
+	// seconds at the most for what it means to even out. Who uses more than
+	// CrowdCores, and twice what the rival does, is no victim but has more threads
+	// than cores (34 threads of the incident use 1.0 to 1.3).
 	CrowdWaiting float64
 	CrowdFor     time.Duration
+	CrowdCores   float64
 	RivalRun     float64
 	RivalWaiting float64
 
@@ -37,22 +45,30 @@ type SchedLimits struct {
 	// ThrottlePeriods at least, two of them throttled), which costs something:
 	// ThrottleCost of the time in which its threads ran or wanted to, or a stall
 	// of ThrottleStallNS. Before v6.18 a core that ran dry as it went idle counts
-	// as throttled and costs nothing. Calm is half of that share. It is critical
-	// in ThrottleCrit of the periods, or where the group is stopped for
-	// ThrottleCritStop of the time: so often meets a request a stall.
+	// as throttled and costs nothing. Lost must be ThrottleLost of the time, or so
+	// many threads' worth of it. Calm is half of that share, for ThrottleStays:
+	// what runs every 15 seconds, as a scraper, is one finding. It is critical where
+	// the group is stopped for ThrottleCritStop of the time, or in ThrottleCrit of
+	// its periods, and these are ThrottleActive of the time: so often meets a
+	// request a stall.
 	ThrottleShare    float64
 	ThrottleWindow   time.Duration
 	ThrottlePeriods  uint64
 	ThrottleCost     float64
 	ThrottleStallNS  uint64
+	ThrottleLost     float64
+	ThrottleStays    time.Duration
 	ThrottleCrit     float64
 	ThrottleCritStop float64
+	ThrottleActive   float64
 	// It is below the quota where the mean use is less than BelowUse of it. With
 	// less than BelowStranded of what the throttled periods had, some were
 	// throttled with quota left. At BurstUse of the quota it is no burst, and in
 	// ThrottleSustained of the periods nothing else either.
-	BelowUse          float64
-	BelowStranded     float64
+	BelowUse      float64
+	BelowStranded float64
+	// A larger quota is no remedy where less than QuotaSpare of the host is idle.
+	QuotaSpare        float64
 	BurstUse          float64
 	ThrottleSustained float64
 
@@ -60,7 +76,8 @@ type SchedLimits struct {
 	// less than SoldIdle to spare, and a group that gets less than SoldUse of its
 	// quota, is throttled in less than SoldThrottled of the periods and waits for
 	// others for SoldWait of the time in which it runs or wants to: over
-	// SoldSmooth, for SoldFor. (3.0 cores sold on 2, measured: 40 to 77 % of the
+	// SoldSmooth, for SoldFor. It must want SoldWants of its quota, and weigh no
+	// less than SoldLight of what those weigh that it competes with. (3.0 cores sold on 2, measured: 40 to 77 % of the
 	// quota, not one throttled period, idle 0.) SoldMine of what is used must be
 	// used by groups with a quota, or those are not what fills the host; a group
 	// that uses less than SoldLeast of its quota wants little. It is critical
@@ -73,6 +90,8 @@ type SchedLimits struct {
 	SoldCritWait  float64
 	SoldMine      float64
 	SoldLeast     float64
+	SoldWants     float64
+	SoldLight     float64
 	SoldSmooth    time.Duration
 	SoldFor       time.Duration
 	SoldSteal     float64
@@ -82,8 +101,10 @@ type SchedLimits struct {
 	// more than JumpRatio times what its threads could have used. One that drifts is
 	// off, over FrozenSpan, by DriftNS plus DriftSkewNS for each core used and
 	// DriftShare of all: a sound kernel is within 30 ms (measured, 3 ticks of
-	// HZ=100), and the two figures are not read at the same instant.
+	// HZ=100), and the two figures are not read at the same instant. It may be missing
+	// in FrozenGrace ticks in a row; what drifts is summed up from there on.
 	FrozenTicks int
+	FrozenGrace int
 	FrozenRunNS float64
 	FrozenRun   float64
 	FrozenSpan  time.Duration
@@ -107,7 +128,7 @@ type SchedLimits struct {
 }
 
 func defaultSchedLimits() SchedLimits {
-	return SchedLimits{
+	l := SchedLimits{
 		PileWaiting:   2,
 		PileUnclaimed: 0.3,
 		PileSmooth:    500 * time.Millisecond,
@@ -115,21 +136,12 @@ func defaultSchedLimits() SchedLimits {
 		PileIdle:      0.3,
 		PileApart:     0.25,
 		CrowdWaiting:  4,
+		PileTurns:     0.1,
+		PileListed:    0.8,
 		CrowdFor:      3 * time.Second,
+		CrowdCores:    1.5,
 		RivalRun:      0.7,
 		RivalWaiting:  1.5,
-
-		ThrottleShare:     0.1,
-		ThrottleWindow:    2 * time.Second,
-		ThrottlePeriods:   5,
-		ThrottleCost:      0.05,
-		ThrottleStallNS:   5e6,
-		ThrottleCrit:      0.5,
-		ThrottleCritStop:  0.3,
-		BelowUse:          0.6,
-		BelowStranded:     0.9,
-		BurstUse:          0.9,
-		ThrottleSustained: 0.7,
 
 		SoldRatio:     1,
 		SoldIdle:      0.08,
@@ -139,11 +151,14 @@ func defaultSchedLimits() SchedLimits {
 		SoldCritWait:  0.5,
 		SoldMine:      0.6,
 		SoldLeast:     0.1,
+		SoldWants:     0.8,
+		SoldLight:     0.25,
 		SoldSmooth:    time.Second,
 		SoldFor:       time.Second,
 		SoldSteal:     0.05,
 
 		FrozenTicks: 3,
+		FrozenGrace: 3,
 		FrozenRunNS: 50e6,
 		FrozenRun:   0.05,
 		FrozenSpan:  10 * time.Second,
@@ -159,6 +174,27 @@ func defaultSchedLimits() SchedLimits {
 		HiddenIdle:     0.03,
 		HiddenSwitches: 50,
 	}
+	l.throttle()
+	return l
+}
+
+// throttle sets the thresholds for quotas.
+func (l *SchedLimits) throttle() {
+	l.ThrottleShare = 0.1
+	l.ThrottleWindow = 2 * time.Second
+	l.ThrottlePeriods = 5
+	l.ThrottleCost = 0.05
+	l.ThrottleStallNS = 5e6
+	l.ThrottleLost = 0.02
+	l.ThrottleStays = 20 * time.Second
+	l.ThrottleCrit = 0.5
+	l.ThrottleCritStop = 0.3
+	l.ThrottleActive = 0.8
+	l.BelowUse = 0.6
+	l.BelowStranded = 0.9
+	l.QuotaSpare = 0.04
+	l.BurstUse = 0.9
+	l.ThrottleSustained = 0.7
 }
 
 // coreSpan is how long a core's past is kept.

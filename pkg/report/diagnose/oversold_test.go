@@ -96,14 +96,50 @@ func TestNotOversold(t *testing.T) {
 		},
 		"others fill the host": all(func(g *group) { g.run, g.wait = 2, 2 }),
 		"they want little":     all(func(g *group) { g.run, g.wait = 0.5, 2 }),
-		"waits are not known":  func(s *scene, _ []*group) { s.noSched = true },
-		"no quota":             all(func(g *group) { g.CFS = nil }),
+		"they want far less":   all(func(g *group) { g.run, g.wait = 3.2, 2.5 }),
+		"light ones wait": func(_ *scene, gs []*group) {
+			for i, g := range gs {
+				g.wait = 1
+				if i < 4 {
+					g.Weight, g.wait = 20, 4
+				}
+			}
+		},
+		"waits are not known": func(s *scene, _ []*group) { s.noSched = true },
+		"no quota":            all(func(g *group) { g.CFS = nil }),
 	}
 	for name, change := range tests {
 		s, gs := oversoldHost(t)
 		change(s, gs)
 		if got := s.ticks(9); len(got) > 0 {
 			t.Errorf("%s: %v", name, sentences(got))
+		}
+	}
+}
+
+// TestOversoldWorst: who misses most of its quota, not who waits most.
+func TestOversoldWorst(t *testing.T) {
+	s, gs := oversoldHost(t)
+	gs[5].CFS.QuotaUS, gs[5].run, gs[5].wait = 60000, 0.3, 6
+	s.ticks(3)
+	if f := s.wantIDs("cpu-oversold")[0]; f.CGroupID != gs[3].ID {
+		t.Errorf("%q: %q", f.Subject, f.Evidence)
+	}
+}
+
+// TestOversoldWindow: what is said is of the window, as what is judged.
+func TestOversoldWindow(t *testing.T) {
+	s, gs := oversoldHost(t)
+	s.every(300 * time.Millisecond).ticks(8)
+	for _, g := range gs[4:] {
+		g.run, g.wait, g.active = 0, 0, 1e-9
+	}
+	for range 4 {
+		s.ticks(1)
+		for _, f := range s.set.All() {
+			if strings.Contains(f.Remedy, "with -") || strings.Contains(f.Remedy, "with 0") {
+				t.Errorf("%q", f.Remedy)
+			}
 		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 // judgePile finds a core where threads wait while another core is idle; or, as
 // long as none is, while another runs one thread of another cgroup alone. That
 // threads wait is no fault by itself, nor is a long wait: what counts is that
-// another core could have taken them, and did not.
+// another core could have taken them, and did not. What the hypervisor takes of
+// this core is no reason to go.
 func judgePile(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict {
 	w := past.last(l.PileSmooth)
 	waiting, unclaimed := w.share(w.waitingNS), w.share(w.unclaimedNS)
@@ -25,12 +26,14 @@ func judgePile(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict 
 			return fmt.Sprintf("%s threads wait there now, and for %s of the time another core is idle meanwhile", model.Num(waiting), percent(unclaimed))
 		},
 	}
-	if !(waiting >= l.PileWaiting) || len(f.CPUs) < 2 {
+	if now.Runq == nil || len(f.CPUs) < 2 || !(waiting*(1-taken(now)) >= l.PileWaiting) {
 		return v
 	}
 	p := newPile(l, f, now, waiting)
 	switch {
-	case unclaimed >= l.PileUnclaimed && p.spare >= l.PileIdle && !p.ledElsewhere(l):
+	case p.most < l.PileListed*l.PileWaiting:
+		return v
+	case unclaimed >= l.PileUnclaimed && p.hasRoom(l) && !p.ledElsewhere(l):
 	case waiting >= l.CrowdWaiting && p.findRival(l):
 		v.after = l.CrowdFor
 	default:
@@ -40,7 +43,7 @@ func judgePile(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict 
 	v.finding = Finding{
 		Severity: Warn,
 		Subject:  p.subject(),
-		Evidence: p.evidence(),
+		Evidence: p.evidence(l),
 		Cause:    p.cause(),
 		Remedy:   p.remedy(),
 		Verify:   p.verify(),
@@ -54,6 +57,16 @@ func judgePile(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict 
 		v.finding.Values["wait_p99_seconds"] = q / 1e9
 	}
 	return v
+}
+
+// taken is the share of a core that the hypervisor took.
+func taken(c *model.CPU) float64 {
+	for _, v := range []float64{c.Runq.StealRatio, c.StealRatio} {
+		if model.Known(v) {
+			return min(max(v, 0), 1)
+		}
+	}
+	return 0
 }
 
 // why threads do not leave a core.
@@ -76,24 +89,10 @@ type pile struct {
 	idle    []int    // of these, those that are idle for long
 	spare   float64  // cores' worth of time that they are idle
 	threads []waiter // longest wait first
+	most    float64  // that may wait and should not have to
 	why     why
 	allowed []int // by mask or cpuset
 	rival   rival
-}
-
-// waiter is a thread that waits at a core, and how much: of the interval.
-type waiter struct {
-	*model.Thread
-	process *model.Process
-	wait    float64
-}
-
-// rival is who has another core alone.
-type rival struct {
-	waiter
-	cpu   int
-	group *model.CGroup // nil: not known
-	mine  *model.CGroup // of those that wait
 }
 
 func newPile(l *Limits, f *model.Frame, now *model.CPU, waiting float64) *pile {
@@ -109,56 +108,16 @@ func newPile(l *Limits, f *model.Frame, now *model.CPU, waiting float64) *pile {
 			p.idle = append(p.idle, c.CPU.CPU)
 		}
 	}
-	p.threads = waitersAt(f, now.CPU.CPU)
+	p.threads, p.most = waitersAt(f, now.CPU.CPU)
+	p.explain()
 	return p
 }
 
-// waitersAt are the threads that wait at a core for anything but a quota. The
-// listed ones are the most active.
-func waitersAt(f *model.Frame, cpu int) []waiter {
-	// What waits less is there by and by, as everybody.
-	const least = 0.05
-	if f.Sched == nil {
-		return nil
-	}
-	var out []waiter
-	for i := range f.Sched.Processes {
-		proc := &f.Sched.Processes[i]
-		for k := range proc.Top {
-			t := &proc.Top[k]
-			if t.CPU != cpu || !model.Known(t.Wait) {
-				continue
-			}
-			wait := t.Wait - float64(t.Delta.ThrottledNS)/float64(f.Interval)
-			if t.Delta.WaitNS == 0 { // a wait that began before the interval and goes on
-				wait = float64(min(t.PendingNS, uint64(f.Interval))) / float64(f.Interval)
-			}
-			if wait >= least {
-				out = append(out, waiter{t, proc, min(wait, 1)})
-			}
-		}
-	}
-	slices.SortStableFunc(out, func(a, b waiter) int {
-		switch {
-		case a.wait > b.wait:
-			return -1
-		case a.wait < b.wait:
-			return 1
-		}
-		return 0
-	})
-	return out
-}
-
-// heldBy is what keeps w from all of these cores.
-func (w *waiter) heldBy(cores []int) why {
-	switch {
-	case len(w.Allowed) == 0 || slices.ContainsFunc(cores, func(c int) bool { return slices.Contains(w.Allowed, c) }):
-		return byChoice
-	case w.CPUSet:
-		return byCPUSet
-	}
-	return byMask
+// hasRoom reports whether other cores could take threads. Of many cores one is
+// idle at any moment, by turns: without a mask, that must be a fair part of them.
+func (p *pile) hasRoom(l *Limits) bool {
+	held := p.why == byMask || p.why == byCPUSet
+	return p.spare >= l.PileIdle && (held || len(p.idle) > 0 || p.spare >= l.PileTurns*float64(len(p.apart)))
 }
 
 // others are the cores that could have taken threads from here: where none is
@@ -181,113 +140,45 @@ func (p *pile) explain() {
 			p.why = y
 		}
 	}
-	if p.why == byMask || p.why == byCPUSet {
-		i := slices.IndexFunc(p.threads, func(w waiter) bool { return w.heldBy(p.others()) == p.why })
-		p.allowed = p.threads[i].Allowed
+	if w := p.held(); w != nil {
+		p.allowed = w.Allowed
 	}
 }
 
-// ledElsewhere reports whether the pile is one of several cores to which the
-// same mask holds its threads, and another has the finding.
-func (p *pile) ledElsewhere(l *Limits) bool {
-	p.explain()
-	for i := range p.f.CPUs {
-		c := &p.f.CPUs[i]
-		if slices.Contains(p.allowed, c.CPU.CPU) {
-			return c.CPU.CPU != p.core.CPU.CPU && c.Runq != nil && c.Runq.Waiting >= l.PileWaiting/2
-		}
+// held is the longest waiter of those that a mask or a cpuset holds, nil where
+// that is not why.
+func (p *pile) held() *waiter {
+	if p.why != byMask && p.why != byCPUSet {
+		return nil
 	}
-	return false
-}
-
-// findRival looks for a core that runs a thread of another cgroup alone, one
-// that weighs no more than the cgroup whose threads wait here and that the
-// scheduler could move: what is pinned to a core was given it.
-func (p *pile) findRival(l *Limits) bool {
-	p.why, p.allowed = notSeen, nil
-	mine := p.group()
-	if mine == nil {
-		return false
-	}
-	all := groups(p.f)
-	for i := range p.f.CPUs {
-		c := &p.f.CPUs[i]
-		q := c.Runq
-		if c.CPU.CPU == p.core.CPU.CPU || q == nil || !(q.Waiting <= min(l.RivalWaiting, l.PileApart*p.waiting)) {
-			continue
-		}
-		w, ok := runnerAt(p.f, c.CPU.CPU)
-		if !ok || w.Run < l.RivalRun || w.process.Kernel || len(w.Allowed) == 1 || !fair(w.Policy) || !p.mayUse(c.CPU.CPU) {
-			continue
-		}
-		theirs := all[w.process.CGroupID]
-		if theirs == nil || !p.rivals(mine, theirs, w.process) || mine.Weight > 0 && mine.Weight < theirs.Weight {
-			continue
-		}
-		p.why, p.rival = byWeight, rival{w, c.CPU.CPU, theirs, mine}
-		return true
-	}
-	return false
-}
-
-// group is the cgroup of nearly all that waits here, nil where there is none, or
-// where most of it is meant to wait.
-func (p *pile) group() *model.CGroup {
-	const nearly = 0.7
-	sum, all := make(map[uint64]float64), 0.0
 	for i := range p.threads {
-		w := &p.threads[i]
-		all += w.wait
-		if w.Nice <= 0 && w.Policy == "" {
-			sum[w.process.CGroupID] += w.wait
-		}
-	}
-	for id, n := range sum {
-		if n >= nearly*all {
-			return groups(p.f)[id]
+		if w := &p.threads[i]; w.heldBy(p.others()) == p.why {
+			return w
 		}
 	}
 	return nil
 }
 
-// mayUse reports whether the threads that wait here may run on cpu.
-func (p *pile) mayUse(cpu int) bool {
-	var free, all float64
-	for i := range p.threads {
-		w := &p.threads[i]
-		if all += w.wait; w.heldBy([]int{cpu}) == byChoice {
-			free += w.wait
-		}
-	}
-	return free > all/2
+// ledElsewhere reports whether the pile is one of several cores to which the
+// same mask holds its threads, and an earlier one of them has the finding.
+func (p *pile) ledElsewhere(l *Limits) bool {
+	return slices.ContainsFunc(p.piled(l), func(c *model.CPU) bool { return c.CPU.CPU < p.core.CPU.CPU })
 }
 
-// rivals reports whether two groups are weighed against each other. Those of the
-// root may be in autogroups, one for each session.
-func (p *pile) rivals(mine, theirs *model.CGroup, who *model.Process) bool {
-	if mine.ID != theirs.ID {
-		return !inside(mine, theirs.ID) && !inside(theirs, mine.ID)
-	}
-	return mine.Parent == nil && !slices.ContainsFunc(p.threads, func(w waiter) bool { return w.process.PID == who.PID })
-}
-
-// fair reports whether a policy is one that weights are for.
-func fair(policy string) bool { return policy == "" || policy == "batch" }
-
-// runnerAt is the thread that runs most on a core.
-func runnerAt(f *model.Frame, cpu int) (best waiter, ok bool) {
-	for i := range f.Sched.Processes {
-		proc := &f.Sched.Processes[i]
-		for k := range proc.Top {
-			if t := &proc.Top[k]; t.CPU == cpu && t.Run > 0 && (!ok || t.Run > best.Run) {
-				best, ok = waiter{Thread: t, process: proc}, true
-			}
+// piled are the cores of the mask where threads pile up.
+func (p *pile) piled(l *Limits) (out []*model.CPU) {
+	for i := range p.f.CPUs {
+		c := &p.f.CPUs[i]
+		if c.Runq != nil && slices.Contains(p.allowed, c.CPU.CPU) && c.Runq.Waiting*(1-taken(c)) >= l.PileWaiting && c.Runq.UnclaimedRatio >= l.PileUnclaimed {
+			out = append(out, c)
 		}
 	}
-	return best, ok
+	return out
 }
 
 // runnable is how many threads run or wait there.
-func (p *pile) runnable() int {
-	return int(math.Round(min(p.waiting+p.core.Runq.BusyRatio, math.MaxInt32)))
+func (p *pile) runnable() int { return runnable(p.core, p.waiting) }
+
+func runnable(c *model.CPU, waiting float64) int {
+	return int(math.Round(min(waiting+c.Runq.BusyRatio, math.MaxInt32)))
 }

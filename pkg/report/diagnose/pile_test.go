@@ -42,7 +42,7 @@ func TestPileIsNamedWithin2s(t *testing.T) {
 			if want := "their affinity mask allows core 3 only (taskset, sched_setaffinity, CPUAffinity=)"; f.Cause != want {
 				t.Errorf("cause %q, want %q", f.Cause, want)
 			}
-			if want := "taskset -pc 0-3 100; taskset -pc 0-3 101; taskset -pc 0-3 102; "; !strings.HasPrefix(f.Remedy, want) || !strings.HasSuffix(f.Remedy, "taskset -pc 0-3 107 and so on for 5 more; and undo what pins them") {
+			if want := "taskset -pc 0-1,3 100; taskset -pc 0-1,3 101; taskset -pc 0-1,3 102; "; !strings.HasPrefix(f.Remedy, want) || !strings.HasSuffix(f.Remedy, "taskset -pc 0-1,3 107 and so on for 5 more; and undo what pins them") {
 				t.Errorf("remedy %q", f.Remedy)
 			}
 			wantValues(t, f, map[string]float64{"waiting_threads": 12, "unclaimed_ratio": 0.97, "idle_cores": 1.9, "wait_p99_seconds": 0.067108864})
@@ -114,7 +114,7 @@ func TestPileWhy(t *testing.T) {
 			s.queuesOf(two, idleCore)
 			s.runs("a", 0, many(2, with(0, func(*th) {}))...)
 			s.runs("b\x1b[2J", 0, many(4, with(0, func(*th) {}))...)
-		}, "core 0 (b?[2J, a)", "has 6 runnable threads on average while 1 core is idle (1): 4 of b?[2J, 2 of a", "no affinity mask or cpuset holds them there", "cat /sys/devices/system/cpu/isolated, and move some: taskset -pc 1 200; taskset -pc 1 201; taskset"},
+		}, "core 0 (b?[2J, a)", "has 6 runnable threads on average while 1 core is idle (1): 4 of b?[2J, 2 of a", "no affinity mask or cpuset holds them there", "cat /sys/devices/system/cpu/isolated; pinning is the last resort, one thread to each idle core: taskset -pc 1 200"},
 		{"the mask allows an idle core", func(s *scene) {
 			s.queuesOf(two, idleCore, idleCore)
 			s.runs("a", 0, many(6, with(0, func(w *th) { w.allowed = []int{0, 1} }))...)
@@ -135,6 +135,123 @@ func TestPileWhy(t *testing.T) {
 				t.Errorf("%q: %q; %q; %q", f.Subject, f.Evidence, f.Cause, f.Remedy)
 			}
 		})
+	}
+}
+
+// TestPileLead: of the cores of one mask, the first that has a pile tells, and for
+// those that have one.
+func TestPileLead(t *testing.T) {
+	s := newScene(t)
+	some := queue{busy: 1, shown: 1, waiting: 1.5, unclaimed: 0.9, slot: 25}
+	many := queue{busy: 1, shown: 1, waiting: 9, unclaimed: 0.9, slot: 25}
+	most := queue{busy: 1, shown: 1, waiting: 12, unclaimed: 0.9, slot: 25}
+	s.queuesOf(some, many, most, idleCore)
+	for i := range 20 {
+		s.runs("uwsgi", 0, th{cpu: 1 + i%2, run: 0.1, wait: 0.9, allowed: []int{0, 1, 2}})
+	}
+	f := s.wantWithin2s("runq-pile")
+	if f.CPU != 1 || !strings.HasPrefix(f.Evidence, "have up to 13 runnable threads on average (2 of them) while 1 core is idle (3)") {
+		t.Errorf("core %d: %q", f.CPU, f.Evidence)
+	}
+	s = newScene(t)
+	s.queuesOf(many, most, idleCore)
+	for i := range 20 {
+		s.runs("uwsgi", 0, th{cpu: i % 2, run: 0.1, wait: 0.9, allowed: []int{0, 1}})
+	}
+	if f := s.wantWithin2s("runq-pile"); f.CPU != 0 || !strings.HasPrefix(f.Evidence, "have 10 to 13 runnable threads each on average") {
+		t.Errorf("core %d: %q", f.CPU, f.Evidence)
+	}
+}
+
+// TestPileRemedies that depend on who it is.
+func TestPileRemedies(t *testing.T) {
+	held := th{cpu: 0, run: 0.15, wait: 0.85, allowed: []int{0}}
+	inSet := held
+	inSet.cpuset = true
+	for name, tt := range map[string]struct {
+		set           func(s *scene)
+		cause, remedy string
+	}{
+		"many programs": {func(s *scene) {
+			s.runs("a", 0, many(3, held)...)
+			s.runs("b", 0, many(3, held)...)
+		}, "their affinity mask allows core 0 only (isolcpus=, CPUAffinity=, taskset)", "taskset -pc 0-2 100; "},
+		"another has no cpuset": {func(s *scene) {
+			root := s.group("/", nil, 0)
+			free := held
+			free.allowed, free.wait = nil, 0.9
+			s.runs("a", s.group("/a", root, 0).ID, free)
+			s.runs("b", s.group("/b", root, 0).ID, many(5, inSet)...)
+		}, "their cpuset allows core 0 only", "echo 0-2 > /sys/fs/cgroup/b/cpuset.cpus"},
+		"a pod": {func(s *scene) {
+			s.runs("a", s.group("/kubepods.slice/kubepods-pod1.slice", s.group("/", nil, 0), 0).ID, many(6, inSet)...)
+		}, "their cpuset allows core 0 only", "give kubepods.slice/kubepods-pod1.slice more whole CPUs in the pod's spec"},
+		"two idle cores": {func(s *scene) {
+			free := held
+			free.allowed = nil
+			s.runs("a", 0, many(6, free)...)
+		}, "no affinity mask", "cat /sys/devices/system/cpu/isolated; pinning is the last resort, one thread to each idle core: taskset -pc 1 100; taskset -pc 2 101"},
+	} {
+		s := newScene(t)
+		s.queuesOf(queue{busy: 1, shown: 1, waiting: 5, unclaimed: 0.9, slot: 25}, idleCore, idleCore)
+		tt.set(s)
+		f := s.wantWithin2s("runq-pile")
+		wantTexts(t, f)
+		if !strings.HasPrefix(f.Cause, tt.cause) || !strings.HasPrefix(f.Remedy, tt.remedy) {
+			t.Errorf("%s: %q; %q", name, f.Cause, f.Remedy)
+		}
+	}
+}
+
+// TestNoPile: who waits has no right to more, or no core could help.
+func TestNoPile(t *testing.T) {
+	pin := th{cpu: 0, run: 0.1, wait: 0.9, allowed: []int{0}}
+	with := func(f func(*th)) []th {
+		w := pin
+		f(&w)
+		return many(9, w)
+	}
+	for name, set := range map[string]func(s *scene){
+		"kernel threads":   func(s *scene) { s.runs("kworker", 0, many(9, pin)...).Kernel = true },
+		"a confined batch": func(s *scene) { s.runs("a", 0, with(func(w *th) { w.nice = 10 })...) },
+		"policy idle":      func(s *scene) { s.runs("a", 0, with(func(w *th) { w.policy = "idle" })...) },
+		"policy batch":     func(s *scene) { s.runs("a", 0, with(func(w *th) { w.policy = "batch" })...) },
+		"stolen":           func(s *scene) { s.runs("a", 0, with(func(w *th) { w.stolen = 0.85 })...) },
+		"a stolen core": func(s *scene) {
+			s.queues[0].waiting, s.queues[0].steal, s.queues[0].shown = 2.5, 0.5, 0.5
+			s.runs("a", 0, many(9, pin)...)
+		},
+	} {
+		s := newScene(t)
+		s.queuesOf(queue{busy: 1, shown: 1, waiting: 9, unclaimed: 0.9}, idleCore)
+		set(s)
+		if got := s.ticks(9); len(got) > 0 {
+			t.Errorf("%s: %v", name, sentences(got))
+		}
+	}
+	s := newScene(t) // one of many is idle at any moment
+	s.queuesOf(append([]queue{{busy: 1, shown: 1, waiting: 3, unclaimed: 0.9}}, equal(63, queue{busy: 0.95, shown: 0.95, waiting: 0.3})...)...)
+	s.runs("a", 0, many(9, th{cpu: 0, run: 0.2, wait: 0.5})...)
+	if got := s.ticks(9); len(got) > 0 {
+		t.Errorf("by turns: %v", sentences(got))
+	}
+}
+
+// TestPileStarved: no wait ever ends.
+func TestPileStarved(t *testing.T) {
+	s := newScene(t)
+	s.queuesOf(queue{busy: 1, shown: 1, unclaimed: 0.9}, idleCore)
+	s.runs("a", 0, many(5, th{cpu: 0, pending: true, allowed: []int{0}})...)
+	if f := s.wantWithin2s("runq-pile"); !strings.HasPrefix(f.Evidence, "has 6 runnable threads") {
+		t.Errorf("%q", f.Evidence)
+	}
+}
+
+func TestPileSteal(t *testing.T) {
+	s := pinnedPile(t)
+	s.queues[3].steal, s.queues[3].shown = 0.2, 0.8
+	if f := s.wantWithin2s("runq-pile"); !strings.Contains(f.Evidence, "; the hypervisor takes 20% of the core") {
+		t.Errorf("%q", f.Evidence)
 	}
 }
 
@@ -161,80 +278,6 @@ func TestPileMarginal(t *testing.T) {
 		if got = append(got, s.ticks(1)...); len(got) > 0 {
 			t.Fatalf("a moment's pile: %v", sentences(got))
 		}
-	}
-}
-
-// crowd is 8 workers of one cgroup on core 0 while core 1 runs one thread of
-// another.
-func crowd(t testing.TB) (s *scene, workers, rival *process) {
-	s = newScene(t).idles(0)
-	s.queuesOf(queue{busy: 1, shown: 1, waiting: 7, unclaimed: 0.01, slot: 25}, queue{busy: 1, shown: 1, waiting: 0.1, slot: 17})
-	root := s.group("/", nil, 0)
-	web, batch := s.group("/system.slice/web.service", root, 0), s.group("/system.slice/batch.service", root, 0)
-	workers = s.runs("gunicorn", web.ID, many(8, th{cpu: 0, run: 0.125, wait: 0.875})...)
-	rival = s.runs("convert", batch.ID, th{cpu: 1, run: 0.98})
-	return s, workers, rival
-}
-
-func TestCrowd(t *testing.T) {
-	s, _, _ := crowd(t)
-	s.ticks(1)
-	if got := s.ticks(2); len(got) > 0 {
-		t.Errorf("raised too early: %v", sentences(got))
-	}
-	f := s.wantChange(s.ticks(1), "runq-pile", Raised)
-	wantTexts(t, f)
-	if want := "has 8 runnable threads on average while core 1 runs hardly anything but one, convert (pid 200): 8 of gunicorn; wait p99 up to 67 ms, elsewhere 0.3 ms"; f.Evidence != want {
-		t.Errorf("evidence\n%q, want\n%q", f.Evidence, want)
-	}
-	if want := "the load balancer evens out the weight of cgroups, not the number of threads: all of system.slice/web.service weigh as much as that one thread of system.slice/batch.service"; f.Cause != want {
-		t.Errorf("cause %q, want %q", f.Cause, want)
-	}
-	if want := "echo 800 > /sys/fs/cgroup/system.slice/web.service/cpu.weight (cgroup v1: echo 8192 > /sys/fs/cgroup/cpu/system.slice/web.service/cpu.shares); to keep it: systemctl set-property web.service CPUWeight=800"; f.Remedy != want {
-		t.Errorf("remedy %q, want %q", f.Remedy, want)
-	}
-}
-
-func TestCrowdInAutogroups(t *testing.T) {
-	s, workers, rival := crowd(t)
-	workers.CGroupID, rival.CGroupID = 1, 1
-	s.ticks(4)
-	f := s.wantIDs("runq-pile")[0]
-	if !strings.Contains(f.Cause, "(autogroup)") || f.Remedy != "sysctl -w kernel.sched_autogroup_enabled=0" {
-		t.Errorf("%q; %q", f.Cause, f.Remedy)
-	}
-}
-
-// TestCrowdTwins: what is meant to be so, or has another reason.
-func TestCrowdTwins(t *testing.T) {
-	tests := map[string]func(s *scene, workers, rival *process){
-		"a pinned spinner":          func(_ *scene, _, r *process) { r.threads[0].allowed = []int{1} },
-		"a real-time rival":         func(_ *scene, _, r *process) { r.threads[0].policy = "fifo" },
-		"a kernel thread":           func(_ *scene, _, r *process) { r.Kernel = true },
-		"a nice'd batch waits":      func(_ *scene, w, _ *process) { each(w, func(t *th) { t.nice = 19 }) },
-		"a batch that may be late":  func(_ *scene, w, _ *process) { each(w, func(t *th) { t.policy = "idle" }) },
-		"a light group waits":       func(s *scene, _, _ *process) { s.cgroups[1].Weight = 20 },
-		"the same cgroup":           func(_ *scene, w, r *process) { r.CGroupID = w.CGroupID },
-		"the rival is below":        func(s *scene, _, r *process) { s.cgroups[2].ParentID = s.cgroups[1].ID },
-		"others wait there, too":    func(s *scene, _, _ *process) { s.queues[1].waiting = 1.6 },
-		"nobody has it for himself": func(_ *scene, _, r *process) { r.threads[0].run = 0.5 },
-		"pinned, and no core idle":  func(_ *scene, w, _ *process) { each(w, func(t *th) { t.allowed = []int{0} }) },
-		"few wait":                  func(s *scene, _, _ *process) { s.queues[0].waiting = 3.9 },
-		"not listed":                func(s *scene, _, _ *process) { s.procs = nil },
-		"groups are not known":      func(s *scene, _, _ *process) { s.cgroups = nil },
-	}
-	for name, change := range tests {
-		s, workers, rival := crowd(t)
-		change(s, workers, rival)
-		if got := s.ticks(8); len(got) > 0 {
-			t.Errorf("%s: %v", name, sentences(got))
-		}
-	}
-}
-
-func each(p *process, f func(*th)) {
-	for i := range p.threads {
-		f(&p.threads[i])
 	}
 }
 

@@ -43,15 +43,28 @@ func (p *pile) counts() map[string]int {
 	return count
 }
 
-func (p *pile) evidence() string {
-	verb := "has"
-	if p.several() {
-		verb = "have"
+// lengths says how many threads are runnable there; where the mask has several
+// cores, of those where they pile up.
+func (p *pile) lengths(l *Limits) string {
+	if !p.several() {
+		return fmt.Sprintf("has %d runnable threads on average", p.runnable())
 	}
-	s := fmt.Sprintf("%s %d runnable threads on average", verb, p.runnable())
-	if p.several() {
-		s = fmt.Sprintf("%s %d runnable threads each on average", verb, p.runnable())
+	least, most := p.runnable(), p.runnable()
+	for _, c := range p.piled(l) {
+		n := runnable(c, c.Runq.Waiting)
+		least, most = min(least, n), max(most, n)
 	}
+	switch n := len(p.piled(l)); {
+	case n < len(p.allowed):
+		return fmt.Sprintf("have up to %d runnable threads on average (%d of them)", most, max(n, 1))
+	case least == most:
+		return fmt.Sprintf("have %d runnable threads each on average", most)
+	}
+	return fmt.Sprintf("have %d to %d runnable threads each on average", least, most)
+}
+
+func (p *pile) evidence(l *Limits) string {
+	s := p.lengths(l)
 	if p.why == byWeight {
 		s += fmt.Sprintf(" while core %d runs hardly anything but one, %s (pid %d)", p.rival.cpu, processName(p.rival.process), p.rival.process.PID)
 	} else if len(p.idle) == 0 {
@@ -66,6 +79,9 @@ func (p *pile) evidence() string {
 	}
 	if len(who) > 0 {
 		s += ": " + listed(who)
+	}
+	if n := taken(p.core); n >= l.SoldSteal {
+		s += fmt.Sprintf("; the hypervisor takes %s of the core", percent(n))
 	}
 	return s + p.waits()
 }
@@ -97,54 +113,67 @@ func (p *pile) cause() string {
 	}
 	switch p.why {
 	case byMask:
+		if len(p.programs()) > 1 {
+			return fmt.Sprintf("their affinity mask allows %s only (isolcpus=, CPUAffinity=, taskset)", cores)
+		}
 		return fmt.Sprintf("their affinity mask allows %s only (taskset, sched_setaffinity, CPUAffinity=)", cores)
 	case byCPUSet:
 		return fmt.Sprintf("their cpuset allows %s only (cpuset.cpus, AllowedCPUs=, --cpuset-cpus)", cores)
 	case byChoice:
 		return "no affinity mask or cpuset holds them there: it is the scheduler's choice, or the idle cores are isolated from its balancing"
 	case byWeight:
-		if p.rival.mine == p.rival.group {
+		if p.rival.mine == p.rival.theirs {
 			return "the load balancer evens out the weight of groups, not the number of threads, and each session is one (autogroup): all that wait weigh as much as that one thread"
 		}
 		return fmt.Sprintf("the load balancer evens out the weight of cgroups, not the number of threads: all of %s weigh as much as that one thread of %s",
-			cgroupName(p.rival.mine.Path), cgroupName(p.rival.group.Path))
+			cgroupName(p.rival.mine.Path), cgroupName(p.rival.theirs.Path))
 	}
 	return "what holds them there could not be seen"
 }
 
 func (p *pile) remedy() string {
-	all := cpuList(p.online())
 	switch p.why {
 	case byMask:
-		return p.taskset(all) + "; and undo what pins them"
+		return p.taskset(cpuList(p.wider())) + "; and undo what pins them"
 	case byCPUSet:
-		g := groups(p.f)[p.threads[0].process.CGroupID]
-		if g == nil {
-			return fmt.Sprintf("widen their cpuset to %s (cat /proc/%d/cpuset names it)", all, p.threads[0].process.PID)
-		}
-		k := knob{v2: "cpuset.cpus", v2Value: all, v1: "cpuset/cpuset.cpus", v1Value: all,
-			systemd: "AllowedCPUs=" + all, docker: "--cpuset-cpus " + all}
-		return k.set(p.f, g.Path) + "; or the one above it that limits it"
+		return p.widerCPUSet()
 	case byWeight:
 		return p.heavier()
 	case byChoice:
-		return "cat /sys/devices/system/cpu/isolated, and move some: " + p.taskset(cpuList(p.others()))
+		return "cat /sys/devices/system/cpu/isolated; pinning is the last resort, one thread to each idle core: " + p.spread()
 	}
 	return fmt.Sprintf("find them (ps -eLo tid,psr,comm | awk '$2 == %d') and look at their masks (taskset -pc TID)", p.core.CPU.CPU)
+}
+
+// widerCPUSet is for the cpuset of those that it holds.
+func (p *pile) widerCPUSet() string {
+	w, all := &p.threads[0], cpuList(p.wider())
+	if h := p.held(); h != nil {
+		w = h
+	}
+	g := groups(p.f)[w.process.CGroupID]
+	switch {
+	case g == nil:
+		return fmt.Sprintf("widen their cpuset to %s (cat /proc/%d/cpuset names it)", all, w.process.PID)
+	case strings.Contains(g.Path, "kubepods"):
+		return fmt.Sprintf("give %s more whole CPUs in the pod's spec, or the node the CPU manager policy none (the kubelet's static one keeps it to these)", cgroupName(g.Path))
+	}
+	k := knob{v2: "cpuset.cpus", v2Value: all, v1: "cpuset/cpuset.cpus", v1Value: all,
+		systemd: "AllowedCPUs=" + all, docker: "--cpuset-cpus " + all}
+	return k.set(p.f, g.Path) + "; or the one above it that limits it"
 }
 
 // heavier is how to give the group that waits what its threads are worth.
 func (p *pile) heavier() string {
 	g := p.rival.mine
-	if g == p.rival.group {
+	if g == p.rival.theirs {
 		return "sysctl -w kernel.sched_autogroup_enabled=0"
 	}
-	weight := max(uint64(g.Weight), 100)
 	n := uint64(max(len(p.threads), p.runnable(), 1))
-	weight = min(weight*n, 10000)
+	weight := min(max(uint64(g.Weight), 100)*n, 10000)
 	// cpu.shares 1024 is cpu.weight 100 (kernel/sched/core.c: cpu_weight_write_u64()).
 	k := knob{v2: "cpu.weight", v2Value: strconv.FormatUint(weight, 10), v1: "cpu/cpu.shares", v1Value: strconv.FormatUint(weight*1024/100, 10),
-		systemd: fmt.Sprintf("CPUWeight=%d", weight), docker: fmt.Sprintf("--cpu-shares %d", weight*1024/100)}
+		systemd: fmt.Sprintf("CPUWeight=%d", weight)}
 	return k.set(p.f, g.Path)
 }
 
@@ -162,7 +191,7 @@ func (p *pile) taskset(cores string) string {
 	held := 0
 	for i := range p.threads {
 		w := &p.threads[i]
-		if p.why != byChoice && w.heldBy(p.others()) != p.why {
+		if w.heldBy(p.others()) != p.why {
 			continue
 		}
 		if held++; held <= most {
@@ -176,8 +205,29 @@ func (p *pile) taskset(cores string) string {
 	return s
 }
 
-// online is every core, by number.
-func (p *pile) online() []int {
+// spread gives one thread to each idle core that it may use.
+func (p *pile) spread() string {
+	const most = 8
+	var out []string
+	given := make(map[uint32]bool)
+	for _, core := range p.others() {
+		for i := range p.threads {
+			w := &p.threads[i]
+			if len(out) < most && !given[w.TID] && w.mayUse(core) {
+				out, given[w.TID] = append(out, fmt.Sprintf("taskset -pc %d %d", core, w.TID)), true
+				break
+			}
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// wider are the cores that they may use and those that could take them: not all
+// that are there, some may be reserved. Where none is idle by now, it is all.
+func (p *pile) wider() []int {
+	if others := p.others(); len(others) > 0 {
+		return slices.Concat(p.allowed, others)
+	}
 	var out []int
 	for i := range p.f.CPUs {
 		out = append(out, p.f.CPUs[i].CPU.CPU)

@@ -5,32 +5,58 @@ package diagnose
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 )
 
-// knobs are what a user can set without touching code; LEN stands for a number.
-type knobs struct{ backlog, workers string }
+// knobs are what a user can set without touching code; LEN and NUM stand for a
+// number: of connections that wait, and of workers at the most.
+type knobs struct{ backlog, workers, fewer string }
 
 // programKnobs is by the program's name without a version at its end.
 var programKnobs = map[string]knobs{
-	"gunicorn":     {"gunicorn --backlog LEN", "gunicorn --workers"},
-	"nginx":        {"listen ... backlog=LEN in nginx.conf", "worker_processes auto"},
-	"java":         {"acceptCount=LEN at Tomcat's Connector (elsewhere the backlog of the ServerSocket)", "maxConnections and maxThreads"},
-	"node":         {"server.listen({port, backlog: LEN})", "node:cluster"},
-	"php-fpm":      {"listen.backlog = LEN in the pool's configuration", "pm.max_children"},
-	"uwsgi":        {"uwsgi --listen LEN", "uwsgi --processes"},
-	"python":       {"request_queue_size = LEN (socketserver) or backlog=LEN (asyncio)", ""},
-	"redis-server": {"tcp-backlog LEN in redis.conf", ""},
-	"apache":       {"ListenBacklog LEN", "MaxRequestWorkers"},
-	"httpd":        {"ListenBacklog LEN", "MaxRequestWorkers"},
-	"unicorn":      {"listen ..., backlog: LEN in unicorn.rb", "worker_processes"},
+	"gunicorn":     {"gunicorn --backlog LEN", "gunicorn --workers", "gunicorn --workers NUM"},
+	"nginx":        {"listen ... backlog=LEN in nginx.conf", "worker_processes auto", "worker_processes NUM in nginx.conf"},
+	"java":         {"acceptCount=LEN at Tomcat's Connector (elsewhere the backlog of the ServerSocket)", "maxConnections and maxThreads", "-XX:ActiveProcessorCount=NUM"},
+	"node":         {"server.listen({port, backlog: LEN})", "node:cluster", "NUM workers of node:cluster, UV_THREADPOOL_SIZE=NUM"},
+	"php-fpm":      {"listen.backlog = LEN in the pool's configuration", "pm.max_children", "pm.max_children = NUM"},
+	"uwsgi":        {"uwsgi --listen LEN", "uwsgi --processes", "uwsgi --processes NUM"},
+	"python":       {"request_queue_size = LEN (socketserver) or backlog=LEN (asyncio)", "", ""},
+	"redis-server": {"tcp-backlog LEN in redis.conf", "", "io-threads NUM in redis.conf"},
+	"apache":       {"ListenBacklog LEN", "MaxRequestWorkers", ""},
+	"httpd":        {"ListenBacklog LEN", "MaxRequestWorkers", ""},
+	"unicorn":      {"listen ..., backlog: LEN in unicorn.rb", "worker_processes", "worker_processes NUM in unicorn.rb"},
 }
 
 func knobsOf(program string) knobs {
-	return programKnobs[strings.TrimRight(program, "0123456789.")]
+	k, _ := knownKnobs(program)
+	return k
+}
+
+func knownKnobs(program string) (k knobs, ok bool) {
+	k, ok = programKnobs[strings.TrimRight(program, "0123456789.")]
+	return k, ok
+}
+
+// fewerWorkers is how these programs are told to run no more than n threads at a
+// time, "" where that is not known. A program without knobs may be a Go or a Java
+// one by any name.
+func fewerWorkers(programs []string, n int) string {
+	const anyName = "GOMAXPROCS=NUM (Go before 1.25), -XX:ActiveProcessorCount=NUM (Java)"
+	var ways []string
+	for _, p := range append(programs, "")[:max(len(programs), 1)] {
+		way := anyName
+		if k, ok := knownKnobs(p); ok {
+			way = k.fewer
+		}
+		if way != "" && !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(ways, ", "), "NUM", strconv.Itoa(n))
 }
 
 func moreWorkers(l *model.Listener) string {

@@ -37,6 +37,7 @@ type th struct {
 	cpuset                     bool
 	nice                       int
 	policy                     string
+	pending                    bool // waits, and gets no core at all
 }
 
 type process struct {
@@ -156,6 +157,9 @@ func (p *process) after(d time.Duration) sample.Process {
 		out.RunTimes.Add(rt)
 		out.Top = append(out.Top, sample.Thread{TID: p.PID + uint32(i), Comm: p.Comm, CPU: t.cpu, RunTimes: rt,
 			Allowed: t.allowed, CPUSet: t.cpuset, Nice: t.nice, Policy: t.policy})
+		if t.pending {
+			out.Top[i].PendingNS = uint64(d)
+		}
 	}
 	out.Threads = len(p.threads)
 	if p.claims >= 0 {

@@ -15,6 +15,7 @@ import (
 type verdict struct {
 	bad, calm bool
 	after     time.Duration // how long it must be bad before that is a finding
+	stays     time.Duration // how long it must be calm before it clears, if longer than others
 	weight    float64       // how bad, to tell the worst moment
 	finding   Finding       // what to say, when bad
 	outcome   func() string // what to say, when it clears
@@ -112,6 +113,7 @@ func (on about) identify(f *Finding) {
 type watch struct {
 	window
 	tracks []track
+	missed int // ticks in a row that did not list it
 }
 
 // track is what becomes of one detector's verdicts.
@@ -159,7 +161,13 @@ func (s *Set) Update(f *model.Frame) []Finding {
 		changed = append(changed, update(s, hostDetectors, aboutHost(), f, hostTick(&s.limits, f), s.limits.Window, f)...)
 	}
 	for on, w := range s.watches {
-		if !seen[on] && on.measured(f) {
+		switch {
+		case seen[on] || !on.measured(f):
+			w.missed = 0
+		case on.kind == aProcess && w.missed < s.limits.FrozenGrace: // it may just have been idle
+			w.missed++
+			w.push(tick{interval: f.Interval}, s.limits.FrozenSpan)
+		default:
 			changed = append(changed, s.forget(on, w, f)...)
 		}
 	}
@@ -275,7 +283,7 @@ func (s *Set) settle(t *track, v *verdict, f *model.Frame, interval time.Duratio
 		return t.finding
 	case v.bad && t.refresh(v):
 		return t.finding // it got worse: say it again
-	case v.calm && t.finding != nil && t.calmFor >= s.limits.ClearAfter:
+	case v.calm && t.finding != nil && t.calmFor >= max(s.limits.ClearAfter, v.stays):
 		return t.clear(f, v.outcome())
 	}
 	return nil

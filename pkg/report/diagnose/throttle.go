@@ -5,7 +5,6 @@ package diagnose
 import (
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -35,9 +34,10 @@ func throttlingOf(l *Limits, past *window, g *model.CGroup) throttling {
 		stopped: min(w.share(w.stoppedNS), 1),
 	}
 	waits := w.haltedNS / w.wantedNS
-	costs := waits >= l.ThrottleCost || w.worstNS >= l.ThrottleStallNS
+	lost := t.stopped >= l.ThrottleLost || w.share(w.haltedNS) >= l.ThrottleLost
+	costs := lost && (waits >= l.ThrottleCost || w.worstNS >= l.ThrottleStallNS)
 	if !model.Known(waits) && w.worstNS == 0 { // neither is measured: by cpu.stat
-		costs = w.kernelStoppedNS/max(w.throttled, 1) >= l.ThrottleStallNS
+		costs = w.kernelStoppedNS/max(w.throttled, 1) >= l.ThrottleStallNS && w.share(float64(w.kernelStoppedNS)) >= l.ThrottleLost
 	}
 	t.bad = g.Quota > 0 && w.periods >= l.ThrottlePeriods && w.throttled >= 2 && t.ratio >= l.ThrottleShare && costs
 	if !t.bad {
@@ -59,7 +59,7 @@ func throttlingOf(l *Limits, past *window, g *model.CGroup) throttling {
 func judgeThrottle(l *Limits, past *window, f *model.Frame, now *model.CGroup) verdict {
 	t := throttlingOf(l, past, now)
 	v := t.verdict(l)
-	if v.bad = t.bad && !t.below; !v.bad {
+	if v.bad = t.bad && !t.below && binding(l, f, now) == now; !v.bad {
 		return v
 	}
 	cause := "it wants more than its quota nearly all the time"
@@ -78,7 +78,7 @@ func judgeThrottle(l *Limits, past *window, f *model.Frame, now *model.CGroup) v
 func judgeBelowQuota(l *Limits, past *window, f *model.Frame, now *model.CGroup) verdict {
 	t := throttlingOf(l, past, now)
 	v := t.verdict(l)
-	v.bad, v.calm = t.below, v.calm || t.use >= l.BelowUse+0.1
+	v.bad, v.calm = t.below && binding(l, f, now) == now, v.calm || t.use >= l.BelowUse+0.1
 	if !v.bad {
 		return v
 	}
@@ -95,6 +95,7 @@ func (t *throttling) verdict(l *Limits) verdict {
 	return verdict{
 		calm:   float64(t.throttled) < l.ThrottleShare/2*float64(max(t.periods, 1)),
 		weight: t.ratio,
+		stays:  l.ThrottleStays,
 		outcome: func() string {
 			if t.periods == 0 {
 				return "it has nothing to run now"
@@ -119,7 +120,7 @@ func (t *throttling) finding(l *Limits, f *model.Frame, g *model.CGroup, v *verd
 		Subject:  cgroupSubject(f, g),
 		Evidence: t.evidence(f, g),
 		Cause:    cause,
-		Remedy:   quotaRemedy(f, g),
+		Remedy:   quotaRemedy(l, f, g),
 		Verify:   "nr_throttled in its cpu.stat stops rising",
 		Values: map[string]float64{
 			"cfs_throttled_ratio": t.ratio,
@@ -134,7 +135,10 @@ func (t *throttling) finding(l *Limits, f *model.Frame, g *model.CGroup, v *verd
 			v.finding.Values[name] = n
 		}
 	}
-	if t.ratio >= l.ThrottleCrit || t.stopped >= l.ThrottleCritStop {
+	// What was just seen is no share of the time yet.
+	span := float64(max(t.interval, l.throttleSpan(g)/2))
+	active := float64(t.periods) * float64(periodOf(g)) / span
+	if t.stoppedNS/span >= l.ThrottleCritStop || t.ratio >= l.ThrottleCrit && active >= l.ThrottleActive {
 		v.finding.Severity = Crit
 	}
 }
@@ -177,34 +181,6 @@ func victim(f *model.Frame, g *model.CGroup) string {
 		return ""
 	}
 	return fmt.Sprintf("; the quota is this group's, and those that wait are mostly in %s below it", cgroupName(worst.Path))
-}
-
-// quotaRemedy names the quota that would have sufficed, and the other way: fewer
-// threads, which cannot use it up before the period ends.
-func quotaRemedy(f *model.Frame, g *model.CGroup) string {
-	fewer := fmt.Sprintf("or no more threads at work than the quota has cores: %s", fewerThreads(f, g))
-	host := float64(f.Header.CPUs)
-	switch {
-	case !model.Known(g.Demand):
-		return fmt.Sprintf("a larger quota, twice as much to begin with: %s; %s", setQuota(f, g, 2*g.Quota), fewer)
-	case host > 0 && g.Demand >= host && g.Quota < host:
-		return fmt.Sprintf("it can use all %d cores of the host: a quota of that many (%s) or none; %s", f.Header.CPUs, setQuota(f, g, host), fewer)
-	}
-	return fmt.Sprintf("a quota of %s cores would have covered 99%% of the last %d periods: %s; %s",
-		coresText(g.Demand), g.DemandPeriods, setQuota(f, g, g.Demand), fewer)
-}
-
-// fewerThreads is how the programs in g are told so.
-func fewerThreads(f *model.Frame, g *model.CGroup) string {
-	n := max(1, int(min(g.Quota, mostCPUs)))
-	var ways []string
-	for _, p := range programsIn(f, g) {
-		if k := knobsOf(p).workers; k != "" {
-			ways = append(ways, k)
-		}
-	}
-	ways = append(ways, fmt.Sprintf("GOMAXPROCS=%d for Go before 1.25, -XX:ActiveProcessorCount=%d for Java", n, n))
-	return strings.Join(ways, ", ")
 }
 
 // The kernels before 5.4 let a slice of quota that a core had taken expire at

@@ -32,8 +32,10 @@ type schedTick struct {
 	claims              int
 	claimedNS, ranForNS float64
 
-	// Of the host: cores sold, time in which a cgroup did not get its quota.
+	// Of the host: cores sold, time in which a cgroup did not get its quota, what
+	// those use that were promised one.
 	soldNS, starvedNS float64
+	soldUsedNS        float64
 	spareNS           float64 // of all cores
 }
 
@@ -55,6 +57,7 @@ func (t *schedTick) add(r *schedTick) {
 	t.claimedNS += r.claimedNS
 	t.ranForNS += r.ranForNS
 	t.soldNS += r.soldNS
+	t.soldUsedNS += r.soldUsedNS
 	t.starvedNS += r.starvedNS
 	t.spareNS += r.spareNS
 }
@@ -103,7 +106,7 @@ func processTick(f *model.Frame, p *model.Process) tick {
 // sold adds what the host's quotas promise, and whether one is broken.
 func (t *tick) sold(l *Limits, f *model.Frame) {
 	ns := float64(t.interval)
-	t.soldNS, t.spareNS = f.Sold.Ratio*ns, spare(f)*ns
+	t.soldNS, t.soldUsedNS, t.spareNS = f.Sold.Ratio*ns, f.Sold.Used*ns, spare(f)*ns
 	if starvedGroup(l, f) != nil {
 		t.starvedNS = ns
 	}

@@ -72,6 +72,7 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 	f.Sched = b.sched.buildSched(f)
 	f.CGroups = b.sched.buildCGroups(f)
 	f.Sold = buildSold(f)
+	addPending(f)
 	for _, e := range s.Events {
 		n, ok := b.names[e.Inode]
 		if !ok {

@@ -61,7 +61,7 @@ func under(p, g *CGroup) bool {
 func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 	out := &CGroup{
 		CGroup: *g, Used: Unknown(), Waiting: Unknown(),
-		Throttled: Unknown(), Contended: Unknown(), Masked: Unknown(), Stolen: Unknown(),
+		Throttled: Unknown(), Contended: Unknown(),
 		ThrottledRatio: Unknown(), Demand: Unknown(),
 	}
 	if c := g.CFS; c != nil {
@@ -77,8 +77,7 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 	if f.Sched != nil && grew && counted {
 		out.Delta = d
 		out.Used, out.Waiting = cores(d.RunNS, f.Interval), cores(d.WaitNS, f.Interval)
-		out.Throttled, out.Masked, out.Stolen = cores(d.ThrottledNS, f.Interval), cores(d.MaskNS, f.Interval), cores(d.StolenNS, f.Interval)
-		out.Contended = cores(ContendedNS(d), f.Interval)
+		out.Throttled, out.Contended = cores(d.ThrottledNS, f.Interval), cores(ContendedNS(d), f.Interval)
 	}
 	if isNew {
 		was.cfs = &sample.Bandwidth{UsageNS: new(uint64)} // it was not there, or had no quota

@@ -49,8 +49,6 @@ func TestCGroups(t *testing.T) {
 	want(t, "Waiting", g.Waiting, 2)
 	want(t, "Throttled", g.Throttled, 1)
 	want(t, "Contended", g.Contended, 0.5)
-	want(t, "Masked", g.Masked, 0.3)
-	want(t, "Stolen", g.Stolen, 0.2)
 	want(t, "Quota", g.Quota, 2)
 	want(t, "ThrottledRatio", g.ThrottledRatio, 0.5)
 	if g.PeriodsDelta != 20 || g.ThrottledPeriods != 10 || g.ThrottledNSDelta != 500*ms || g.Parent != byID(fs[1], 1) || g.Delta.RunNS != 2000*ms {
@@ -78,7 +76,7 @@ func TestCGroupsUnknown(t *testing.T) {
 		"no time passed":  frames(grouped(1, a), grouped(1, a))[1].CGroups[0],
 		"after something": frames(grouped(1, a), &sample.Sample{MonoNS: 2 * second}, grouped(3, a))[2].CGroups[0],
 	} {
-		for what, v := range map[string]float64{"Used": g.Used, "Waiting": g.Waiting, "Throttled": g.Throttled, "Contended": g.Contended, "Masked": g.Masked, "Stolen": g.Stolen} {
+		for what, v := range map[string]float64{"Used": g.Used, "Waiting": g.Waiting, "Throttled": g.Throttled, "Contended": g.Contended} {
 			want(t, name+": "+what, v, Unknown())
 		}
 		if g.Delta != (sample.RunTimes{}) {
@@ -229,6 +227,10 @@ func TestDemandLooksBack(t *testing.T) {
 	at(20, 41, 5)
 	fs := framesOf(&sample.Header{CPUs: 16}, samples...)
 	want(t, "as it was", fs[2].CGroups[0].Demand, 5)
+	want(t, "lately", float64(fs[2].CGroups[0].LatelyThrottled)/float64(fs[2].CGroups[0].LatelyPeriods), 0.2)
+	if g := fs[5].CGroups[0]; g.LatelyThrottled != 0 || g.LatelyPeriods != 20 {
+		t.Errorf("%+v", g)
+	}
 	want(t, "20 s later", fs[22].CGroups[0].Demand, 5)
 	want(t, "past", fs[38].CGroups[0].Demand, Unknown())
 	want(t, "of another quota", fs[40].CGroups[0].Demand, 4)

@@ -16,7 +16,8 @@ const (
 	// 100 ms, every other one throttled, are 150.
 	mostEpisodes = 1024
 	// tallyNS is how finely the periods of the past are kept.
-	tallyNS = 500e6
+	tallyNS  = 500e6
+	latelyNS = 2e9
 )
 
 // demand estimates the quota that a cgroup would have needed.
@@ -72,6 +73,11 @@ func (b *schedState) demand(f *Frame, byID map[uint64]*CGroup) {
 		}
 		d.add(stalls[id], g, f.Sample.MonoNS)
 		g.Demand, g.DemandPeriods = d.estimate(f.Header.CPUs)
+		for _, t := range d.past {
+			if since(f.Sample.MonoNS, t.untilNS) < latelyNS {
+				g.LatelyPeriods, g.LatelyThrottled = g.LatelyPeriods+t.periods, g.LatelyThrottled+t.throttled
+			}
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func buildCPU(now sample.CPU, p *sample.CPU, interval time.Duration) CPU {
 	if n, p := now.SoftIRQ, p.SoftIRQ; n != nil && p != nil {
 		c.NetRXRatio = share(n.RunNS, p.RunNS)
 		c.NetRXPerS = perSecond(n.Count, p.Count, interval)
-		c.LatencyP99NS = quantile99(n.Latency, p.Latency)
+		c.LatencyP99NS = Quantile99(n.Latency, p.Latency)
 	}
 	if n, p := now.Softnet, p.Softnet; n != nil && p != nil {
 		c.PacketsPerS = perSecond(n.Processed, p.Processed, interval)
@@ -117,9 +117,9 @@ func buildCPU(now sample.CPU, p *sample.CPU, interval time.Duration) CPU {
 	return c
 }
 
-// quantile99 is the upper bound of the slot that holds the 99th percentile of
+// Quantile99 is the upper bound of the slot that holds the 99th percentile of
 // what was added from prev to now: slot i holds less than 2^(i+1).
-func quantile99(now, prev []uint64) float64 {
+func Quantile99(now, prev []uint64) float64 {
 	delta := make([]uint64, len(now))
 	var n uint64
 	for i, v := range now {

@@ -90,7 +90,7 @@ func TestLatencyQuantile(t *testing.T) {
 		{"reset", []uint64{0, 9}, []uint64{1, 0}, Unknown()},
 		{"hostile", make70(), nil, 1 << 63 * 128},
 	} {
-		want(t, tt.name, quantile99(tt.now, tt.prev), tt.want)
+		want(t, tt.name, Quantile99(tt.now, tt.prev), tt.want)
 	}
 }
 

@@ -94,39 +94,56 @@ func (b *schedState) buildProcess(f *Frame, p *sample.Process) Process {
 	}
 	now := processTotals{p.RunTimes, p.Switches, p.ClaimedNS, b.processes.tick}
 	b.processes.set(key, now, p.Ended)
+	out.fill(f, was, isNew, ok || isNew && b.beganSince(f, key))
+	// /proc is looked up for the busiest only: a difference that is older than
+	// the interval is no rate.
+	if c := was.claimed; Known(out.Run) && c != nil && p.ClaimedNS != nil && was.tick == b.processes.tick-1 {
+		out.Claimed = perSecond(*p.ClaimedNS, *c, f.Interval) / 1e9
+	}
 	for i := range p.Top {
-		out.Top = append(out.Top, b.buildThread(f, key, &p.Top[i]))
+		out.Top = append(out.Top, b.buildThread(f, &out, &p.Top[i]))
 	}
 	slices.SortStableFunc(out.Top, func(x, y Thread) int {
 		return cmp.Or(cmp.Compare(y.Delta.RunNS+y.Delta.WaitNS, x.Delta.RunNS+x.Delta.WaitNS), cmp.Compare(x.TID, y.TID))
 	})
-	// The last Sample lists those with the largest totals. What ended and was
-	// forgotten may be among them.
+	return out
+}
+
+// fill compares p with what it was. The last Sample lists those with the largest
+// totals: what ended and was forgotten may be among them.
+func (p *Process) fill(f *Frame, was processTotals, isNew, ok bool) {
 	forgotten := isNew && p.Ended && f.Sample.Final
 	run, grew := minus(p.RunTimes, was.RunTimes)
 	switched, grew2 := minusSwitches(p.Switches, was.Switches)
 	if !ok || !grew || !grew2 || forgotten || f.Interval <= 0 || isNew && !possible(run.RunNS, f.Header.CPUs, f.Interval) {
-		return out
+		return
 	}
-	out.Delta, out.Switched = run, switched
-	out.Run, out.Wait = cores(run.RunNS, f.Interval), cores(run.WaitNS, f.Interval)
-	// /proc is looked up for the busiest only: a difference that is older than
-	// the interval is no rate.
-	if c := was.claimed; c != nil && p.ClaimedNS != nil && was.tick == b.processes.tick-1 {
-		out.Claimed = perSecond(*p.ClaimedNS, *c, f.Interval) / 1e9
-	}
-	return out
+	p.Delta, p.Switched = run, switched
+	p.Run, p.Wait = cores(run.RunNS, f.Interval), cores(run.WaitNS, f.Interval)
+}
+
+// beganSince reports whether a process began after the Sample before, so that
+// its totals are all of the interval. That it was not listed there is no proof
+// where the list was full. (Times since boot run ahead of the Sample's clock
+// where the host was suspended: then nothing seems to have begun by now.)
+func (b *schedState) beganSince(f *Frame, k ProcessKey) bool {
+	return b.processes.tick > 1 && k.StartNS <= f.Sample.MonoNS && since(f.Sample.MonoNS, k.StartNS) < uint64(f.Interval)
 }
 
 // buildThread takes what was never listed for new, though a list of threads is
-// often cut short, unless it had to be on two cores at once for that.
-func (b *schedState) buildThread(f *Frame, of ProcessKey, t *sample.Thread) Thread {
+// often cut short, where it can have done all of it in the interval: as a part of
+// what its process did, and of the time.
+func (b *schedState) buildThread(f *Frame, of *Process, t *sample.Thread) Thread {
 	out := Thread{Thread: *t, Run: Unknown(), Wait: Unknown()}
-	key := threadKey{of, t.TID}
+	key := threadKey{of.Key(), t.TID}
 	was, isNew, ok := b.threads.of(key)
 	b.threads.set(key, t.RunTimes, false)
 	d, grew := minus(t.RunTimes, was)
 	if !ok && !isNew || b.threads.tick < 2 || !grew || f.Interval <= 0 || !possible(d.RunNS, 1, f.Interval) {
+		return out
+	}
+	whole := of.Delta
+	if isNew && !(Known(of.Run) && d.RunNS <= whole.RunNS && d.WaitNS <= whole.WaitNS && possible(d.RunNS+d.WaitNS, 1, f.Interval)) {
 		return out
 	}
 	out.Delta = d

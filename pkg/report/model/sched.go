@@ -23,8 +23,7 @@ type Runq struct {
 	UnclaimedRatio      float64 // share of the time in which one waited while another core was idle
 	SwitchesPerS        float64
 	WaitP99NS           float64 // upper bound of its power-of-two slot
-	WaitsDelta          uint64
-	WaitNS, ThrottledNS uint64 // in the interval
+	WaitNS, ThrottledNS uint64  // in the interval
 	// StealRatio is what the hypervisor took, as the scheduler sees it; unknown
 	// where the kernel was not built to.
 	StealRatio float64
@@ -67,9 +66,9 @@ type CGroup struct {
 	Parent *CGroup // nil: the root, or not listed
 	Delta  sample.RunTimes
 	// Used is cores used, by the scheduler; Waiting its threads that waited, as
-	// a mean, of which the parts by cause are below.
-	Used, Waiting                        float64
-	Throttled, Contended, Masked, Stolen float64
+	// a mean; of these, for a quota and while others ran.
+	Used, Waiting        float64
+	Throttled, Contended float64
 	// Of a group with a quota, else 0 or unknown. Quota is in cores. Demand is
 	// the quota, in cores, that would have covered 99 % of the last
 	// DemandPeriods periods; it is estimated from the stalls.
@@ -80,6 +79,8 @@ type CGroup struct {
 	WorstStallNS                   uint64  // longest stall of a core in the interval
 	Demand                         float64 // unknown where nothing was throttled
 	DemandPeriods                  uint64
+	// Lately covers the last two seconds.
+	LatelyPeriods, LatelyThrottled uint64
 }
 
 // Sold is what the host's quotas promise.

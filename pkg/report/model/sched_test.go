@@ -45,7 +45,7 @@ func TestRunq(t *testing.T) {
 	want(t, "SwitchesPerS", r.SwitchesPerS, 10)
 	want(t, "WaitP99NS", r.WaitP99NS, 8)
 	want(t, "StealRatio", r.StealRatio, 0.25)
-	if r.WaitsDelta != 100 || r.WaitNS != 6*second || r.ThrottledNS != 2*second || r.Runq != now || r.Peak != 7 {
+	if r.WaitNS != 6*second || r.ThrottledNS != 2*second || r.Runq != now || r.Peak != 7 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -75,7 +75,7 @@ func TestRunqUnknown(t *testing.T) {
 			"UnclaimedRatio": r.UnclaimedRatio, "SwitchesPerS": r.SwitchesPerS, "WaitP99NS": r.WaitP99NS, "StealRatio": r.StealRatio} {
 			want(t, name+": "+what, v, Unknown())
 		}
-		if r.WaitNS != 0 || r.WaitsDelta != 0 {
+		if r.WaitNS != 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -87,6 +87,40 @@ func TestRunqUnknown(t *testing.T) {
 	want(t, "UnclaimedRatio likewise", r.UnclaimedRatio, 1)
 	want(t, "Waiting, all of it throttled", r.Waiting, 0)
 	want(t, "StealRatio, not built in", r.StealRatio, Unknown())
+}
+
+// TestWaitingIsBounded by how many threads there were.
+func TestWaitingIsBounded(t *testing.T) {
+	for _, tt := range []struct {
+		peak, length uint32
+		want         float64
+	}{{0, 0, 5}, {2, 1, 1}, {1, 1, 1}, {4, 3, 3}, {3, 4, 3}, {9, 9, 5}} {
+		q := &sample.Runq{WaitNS: 5 * second, Peak: tt.peak, Len: tt.length}
+		want(t, "Waiting", frames(runqAt(1, &sample.Runq{}), runqAt(2, q))[1].CPUs[0].Runq.Waiting, tt.want)
+	}
+}
+
+// TestPendingWaits: who gets no core at all waits, too.
+func TestPendingWaits(t *testing.T) {
+	at := func(seconds, pending uint64, throttled uint64) *sample.Sample {
+		s := runqAt(seconds, &sample.Runq{Len: 4, Peak: 4})
+		p := proc(1, 0, 0)
+		p.CGroupID = 2
+		for tid := range uint32(5) {
+			p.Top = append(p.Top, sample.Thread{TID: tid, CPU: int(tid / 4), PendingNS: pending})
+		}
+		s.Sched = &sample.Sched{Processes: []sample.Process{p}}
+		s.CGroups = []sample.CGroup{limited(group(1, 0, 0, 0), 5, 10*seconds, throttled), group(2, 1, 0, 0)}
+		return s
+	}
+	for name, tt := range map[string]struct {
+		now  *sample.Sample
+		want float64
+	}{
+		"starved": {at(2, second, 0), 3}, "a while": {at(2, second/2, 0), 0}, "throttled": {at(2, second, 5), 0},
+	} {
+		want(t, name, frames(at(1, 0, 0), tt.now)[1].CPUs[0].Runq.Waiting, tt.want)
+	}
 }
 
 func TestProcesses(t *testing.T) {
@@ -176,6 +210,13 @@ func TestFullList(t *testing.T) {
 			want(t, "Run of what was listed", p.Run, 0.001)
 		}
 	}
+	began := proc(7, 500, 0)
+	began.StartNS = 2*second + second/2
+	if p := frames(busy(1), full(2), last(full(3), began))[2].Sched.Processes[0]; p.PID != 7 {
+		t.Errorf("first: %+v", p)
+	} else {
+		want(t, "Run of one that began since", p.Run, 0.5)
+	}
 	for _, p := range fs[3].Sched.Processes {
 		if p.PID == 2 {
 			want(t, "Run, listed twice", p.Run, 0.003)
@@ -189,11 +230,31 @@ func TestImpossibleIsUnknown(t *testing.T) {
 	h := &sample.Header{CPUs: 2}
 	p := framesOf(h, busy(1), busy(2, proc(1, 9000, 0, thread(1, 9000, 0), thread(2, 900, 90000))))[1].Sched.Processes[0]
 	want(t, "Run of a process", p.Run, Unknown())
-	want(t, "Run of a thread", p.Top[1].Run, Unknown())
-	want(t, "Run of a possible thread", p.Top[0].Run, 0.9)
-	want(t, "its Wait, which began long ago", p.Top[0].Wait, 90)
+	for _, th := range p.Top {
+		want(t, "Run of a thread of what is not known", th.Run, Unknown())
+	}
 	p = framesOf(h, busy(1), busy(2, proc(1, 2010, 0)))[1].Sched.Processes[0]
 	want(t, "Run of two cores", p.Run, 2.01)
+}
+
+// TestNewThread: its totals are of the interval only where they can be: the list
+// may have left it out until now.
+func TestNewThread(t *testing.T) {
+	for name, tt := range map[string]struct {
+		now  sample.Thread
+		want float64
+	}{
+		"new":                       {thread(2, 300, 200), 0.3},
+		"ran more than its process": {thread(2, 500, 0), Unknown()},
+		"waited more than that":     {thread(2, 300, 900), Unknown()},
+		"not in one interval":       {thread(2, 400, 800), Unknown()},
+	} {
+		f := framesOf(&sample.Header{CPUs: 4}, busy(1, proc(1, 9000, 9000)), busy(2, proc(1, 9400, 9800, tt.now)))[1]
+		want(t, name, f.Sched.Processes[0].Top[0].Run, tt.want)
+	}
+	late := proc(1, 400, 3000, thread(1, 0, 0))
+	f := frames(busy(1, proc(1, 0, 0, thread(1, 0, 0))), busy(2, late), busy(3, proc(1, 500, 8000, thread(1, 100, 5000))))[2]
+	want(t, "a long wait of a known one", f.Sched.Processes[0].Top[0].Wait, 5)
 }
 
 // TestLastTick lists what ended long ago.
