@@ -15,7 +15,7 @@ const (
 	intervalProcesses  = 64
 	intervalCGroups    = 64
 	intervalThreads    = 16 // of a process
-	intervalContenders = 8  // of a process
+	intervalContenders = 8  // of a process; of a cgroup there are no more
 )
 
 // seconds keeps the nanoseconds: times 1e9 it rounds to ns again, up to 2^51 of
@@ -61,9 +61,11 @@ type jsonCGroup struct {
 	ParentID   uint64   `json:"parent_cgroup_id,omitempty"`
 	CPUSeconds *float64 `json:"cpu_seconds_total,omitempty"` // by the scheduler
 	*jsonWaits
+	*sample.Switches // nil where the runq signal is not measured
 	*jsonBandwidth
-	Threads int    `json:"threads"`
-	Weight  uint32 `json:"cpu_weight,omitempty"`
+	Threads     int             `json:"threads"`
+	Weight      uint32          `json:"cpu_weight,omitempty"`
+	ContendedBy []jsonContender `json:"contended_by,omitempty"`
 }
 
 // jsonBandwidth is nil for a group without a quota of its own.
@@ -101,6 +103,7 @@ type jsonProcessThread struct {
 	CPU  int     `json:"cpu"`
 	Run  float64 `json:"run_seconds_total"`
 	*jsonWaits
+	sample.Switches
 	Pending float64 `json:"wait_pending_seconds,omitempty"` // so long now; not part of the waits yet
 	Nice    int     `json:"nice,omitempty"`
 	Policy  string  `json:"policy,omitempty"`
@@ -136,7 +139,7 @@ func runqRecord(f *model.Frame, c *model.CPU, w *Worst) *jsonRunq {
 		r.ThrottledSeconds = secondsOf(&q.Runq.ThrottledNS)
 	}
 	if w != nil {
-		r.WaitP99NS, r.Peak = known(quantile99(q.Wait)), max(r.Peak, w.RunqPeak[c.CPU.CPU])
+		r.WaitP99NS, r.Peak = known(model.Quantile99(q.Wait, nil)), max(r.Peak, w.RunqPeak[c.CPU.CPU])
 	}
 	return r
 }
@@ -171,7 +174,10 @@ func cgroupRecords(f *model.Frame, total bool) []jsonCGroup {
 	for _, g := range groups {
 		r := jsonCGroup{Path: g.Path, CGroupID: g.ID, ParentID: g.ParentID, Threads: g.Threads, Weight: g.Weight}
 		if f.Sched != nil {
-			r.CPUSeconds, r.jsonWaits = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes)
+			r.CPUSeconds, r.jsonWaits, r.Switches = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes), &g.Switches
+			for _, by := range g.ContendedBy[:min(len(g.ContendedBy), sample.MaxRivals)] {
+				r.ContendedBy = append(r.ContendedBy, jsonContender{by.PID, by.Comm, seconds(by.WaitNS)})
+			}
 		}
 		if b := g.CFS; b != nil {
 			r.jsonBandwidth = &jsonBandwidth{
@@ -229,7 +235,7 @@ func processRecords(f *model.Frame, total bool) []jsonProcess {
 
 func processThreadRecord(f *model.Frame, t *sample.Thread) jsonProcessThread {
 	return jsonProcessThread{
-		TID: t.TID, Comm: t.Comm, CPU: t.CPU, Run: seconds(t.RunNS), jsonWaits: waitsRecord(f, &t.RunTimes),
+		TID: t.TID, Comm: t.Comm, CPU: t.CPU, Run: seconds(t.RunNS), jsonWaits: waitsRecord(f, &t.RunTimes), Switches: t.Switches,
 		Pending: seconds(t.PendingNS), Nice: t.Nice, Policy: t.Policy, Allowed: t.Allowed, CPUSet: t.CPUSet,
 	}
 }

@@ -136,7 +136,8 @@ func soldText(f *model.Frame, w *Worst) []string {
 }
 
 // pilesText are the cores where threads waited for a noteworthy part of the
-// time while another core was idle, the longest first.
+// time while another core was idle, the longest first. On a busy host some core
+// is idle for a moment all the time: a queue that is short on average is no pile.
 func pilesText(f *model.Frame, w *Worst) []string {
 	var cores []*model.CPU
 	elapsed := float64(f.Elapsed.Nanoseconds())
@@ -145,7 +146,7 @@ func pilesText(f *model.Frame, w *Worst) []string {
 		if c.Runq == nil || c.Runq.Runq == nil || elapsed <= 0 {
 			continue
 		}
-		if float64(c.Runq.UnclaimedNS) >= noteUnclaimed*elapsed {
+		if float64(c.Runq.UnclaimedNS) >= noteUnclaimed*elapsed && waitingSinceAttach(c, f.Elapsed) >= longPiled {
 			cores = append(cores, c)
 		}
 	}
@@ -157,7 +158,7 @@ func pilesText(f *model.Frame, w *Worst) []string {
 		}
 		text := fmt.Sprintf("cpu%d: threads waited for it %s while another core was idle, at most %d runnable",
 			c.CPU.CPU, span(c.Runq.UnclaimedNS), max(w.RunqPeak[c.CPU.CPU], c.Runq.Peak))
-		if p99 := quantile99(c.Runq.Wait); model.Known(p99) {
+		if p99 := model.Quantile99(c.Runq.Wait, nil); model.Known(p99) {
 			text += ", wait p99 < " + span(uint64(p99))
 		}
 		out = append(out, text)

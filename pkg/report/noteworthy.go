@@ -4,6 +4,7 @@ package report
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -139,6 +140,13 @@ func busySinceAttach(f *model.Frame) float64 {
 		}
 	}
 	return float64(ns) / float64(f.Elapsed.Nanoseconds()) / float64(len(f.CPUs))
+}
+
+// waitingSinceAttach is how many threads waited at c, as a mean over the time
+// since the first Sample; those that waited for a CPU quota are not among them.
+func waitingSinceAttach(c *model.CPU, elapsed time.Duration) float64 {
+	q := c.Runq.Runq
+	return float64(q.WaitNS-min(q.ThrottledNS, q.WaitNS)) / float64(elapsed.Nanoseconds())
 }
 
 // Oversold reports whether more cores were promised by quotas than there are,

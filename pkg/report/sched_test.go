@@ -107,9 +107,13 @@ func TestSchedSummary(t *testing.T) {
 	small.CFS.QuotaUS, small.CFS.Periods, small.CFS.ThrottledNS, small.WorstStallNS = 5000, 9, 2*ms, 4*ms
 	small.CFS.PeriodUS = 0
 	piled := queueCore(3, 0, 0, 0, 4)
-	piled.Runq.Runq = &sample.Runq{UnclaimedNS: 14_200 * ms, Peak: 4, Wait: append(make([]uint64, 25), 100)}
+	piled.Runq.Runq = &sample.Runq{UnclaimedNS: 14_200 * ms, WaitNS: 620_000 * ms, ThrottledNS: 500_000 * ms, Peak: 4, Wait: append(make([]uint64, 25), 100)}
 	even := queueCore(1, 0, 0, 0, 1)
-	even.Runq.Runq = &sample.Runq{UnclaimedNS: 700 * ms}
+	even.Runq.Runq = &sample.Runq{UnclaimedNS: 700 * ms, WaitNS: 300_000 * ms}
+	busy := queueCore(2, 0, 0, 0, 9) // one of many: some other is idle now and then
+	busy.Runq.Runq = &sample.Runq{UnclaimedNS: 40_000 * ms, WaitNS: 50_000 * ms}
+	stopped := queueCore(4, 0, 0, 0, 9) // its threads wait for their quota
+	stopped.Runq.Runq = &sample.Runq{UnclaimedNS: 40_000 * ms, WaitNS: 400_000 * ms, ThrottledNS: 390_000 * ms}
 	process := func(comm, program string, pid uint32, run, claims uint64) model.Process {
 		claimed := claims * ms
 		return model.Process{Process: sample.Process{PID: pid, Comm: comm, Program: program, RunTimes: sample.RunTimes{RunNS: run * ms}, ClaimedNS: &claimed}}
@@ -124,7 +128,7 @@ func TestSchedSummary(t *testing.T) {
 		f          model.Frame
 		w          *Worst
 	}{
-		{"healthy", "", model.Frame{CPUs: []model.CPU{even, {}}, CGroups: []*model.CGroup{{}, quota("/x", 0, 0)}}, &w},
+		{"healthy", "", model.Frame{CPUs: []model.CPU{even, busy, stopped, {}}, CGroups: []*model.CGroup{{}, quota("/x", 0, 0)}}, &w},
 		{"throttled", "  /system.slice/api.service (quota 2.0 cores): throttled in 246 of 600 periods, worst stall 62 ms, stopped 18.6 s in all over its cores\n" +
 			"    its threads waited 200.0 s: 95% throttled, 4% contended, 1% mask, 0% stolen\n" +
 			"  /?[2J (quota ?): throttled in 1 of 9 periods, worst stall 4.0 ms, stopped 2.0 ms in all over its cores\n",
@@ -155,7 +159,7 @@ func TestSchedSummaryIsBounded(t *testing.T) {
 	for i := range 10 {
 		f.CGroups = append(f.CGroups, quota(fmt.Sprintf("/many/%d", i), 1, 0))
 		f.CPUs = append(f.CPUs, queueCore(i, 0, 0, 0, 4))
-		f.CPUs[i].Runq.UnclaimedNS = 5e8
+		f.CPUs[i].Runq.UnclaimedNS, f.CPUs[i].Runq.Runq.WaitNS = 5e8, 2e9
 		claimed := uint64(1e9)
 		f.Sched.Processes = append(f.Sched.Processes, model.Process{Process: sample.Process{PID: uint32(i), ClaimedNS: &claimed}})
 	}
@@ -178,6 +182,8 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+var someSwitches = sample.Switches{Voluntary: 1, Involuntary: 2, Wakes: 3, Migrations: 4}
+
 // schedFrame is a host of n processes and n cgroups.
 func schedFrame(n int) *model.Frame {
 	f := &model.Frame{Header: &sample.Header{}, Sample: &sample.Sample{}, Interval: time.Second, Elapsed: time.Second,
@@ -188,10 +194,13 @@ func schedFrame(n int) *model.Frame {
 		run := sample.RunTimes{RunNS: uint64(i), WaitNS: 1000, ThrottledNS: 600, MaskNS: 250, StolenNS: 50}
 		p := model.Process{Process: sample.Process{PID: uint32(i + 1), Comm: "c", RunTimes: run}}
 		for k := range 20 {
-			p.Top = append(p.Top, model.Thread{Thread: sample.Thread{TID: uint32(k), Allowed: []int{0}, RunTimes: run}})
+			p.Top = append(p.Top, model.Thread{Thread: sample.Thread{TID: uint32(k), Allowed: []int{0}, RunTimes: run, Switches: someSwitches}})
 		}
 		f.Sched.Processes = append(f.Sched.Processes, p)
-		f.CGroups = append(f.CGroups, &model.CGroup{CGroup: sample.CGroup{ID: uint64(i + 1), Path: "/g", RunTimes: run}, Demand: model.Unknown()})
+		f.CGroups = append(f.CGroups, &model.CGroup{CGroup: sample.CGroup{ID: uint64(i + 1), Path: "/g", RunTimes: run, Switches: someSwitches}, Demand: model.Unknown()})
+	}
+	for i := range min(n, 1) * (sample.MaxRivals + 1) {
+		f.CGroups[0].ContendedBy = append(f.CGroups[0].ContendedBy, sample.Rival{PID: uint32(i), Comm: "r", WaitNS: 1e9})
 	}
 	for i := range 12 {
 		s.Contended = append(s.Contended, sample.Contention{PID: 1, Holder: uint32(i), HolderComm: "h", WaitNS: uint64(i)})
@@ -216,6 +225,12 @@ func TestSchedRecordsAreBounded(t *testing.T) {
 	if len(groups) != 64 || len(all) != 100 || groups[0].CGroupID != 1 || all[0].CGroupID != 100 {
 		t.Errorf("%d cgroups, in the summary %d", len(groups), len(all))
 	}
+	if by := groups[0].ContendedBy; len(by) != sample.MaxRivals || by[1] != (jsonContender{1, "r", 1}) || groups[1].ContendedBy != nil {
+		t.Errorf("a cgroup's: %+v", by)
+	}
+	if s := groups[1].Switches; s == nil || *s != someSwitches || now[0].TopThreads[0].Switches != someSwitches {
+		t.Errorf("switches of a cgroup %+v, of a thread %+v", s, now[0].TopThreads[0].Switches)
+	}
 	for _, w := range []*jsonWaits{now[0].jsonWaits, groups[0].jsonWaits, now[0].TopThreads[0].jsonWaits} {
 		if w.Wait != 1e-6 || *w.Throttled != 600e-9 || *w.Contended != 100e-9 || w.Mask != 250e-9 || w.Stolen != 50e-9 {
 			t.Errorf("waits %+v", w)
@@ -233,7 +248,7 @@ func TestWaitPartsNeverExceedTheWhole(t *testing.T) {
 		{sample.RunTimes{WaitNS: 100, ThrottledNS: 90, MaskNS: 20, StolenNS: 5}, WaitParts{90, 0, 10, 0}},
 		{sample.RunTimes{StolenNS: 5}, WaitParts{}},
 	} {
-		if got := WaitPartsOf(&tt.t); got != tt.want {
+		if got := WaitPartsOf(&tt.t); got != tt.want || got.ContendedNS != model.ContendedNS(tt.t) {
 			t.Errorf("%+v: %+v, want %+v", tt.t, got, tt.want)
 		}
 	}
@@ -246,7 +261,7 @@ func TestSchedIsAbsent(t *testing.T) {
 	f.CGroups[1].CFS = &sample.Bandwidth{}
 	b, err := json.Marshal([]any{processRecords(f, false), cgroupRecords(f, false), runqRecord(f, &f.CPUs[0], nil)})
 	if err != nil || strings.Contains(string(b), "seconds_total\":0.000") || strings.Contains(string(b), "wait_") ||
-		strings.Contains(string(b), "demand") || strings.Count(string(b), "cpu_quota_us") != 1 || !strings.HasPrefix(string(b), "[null,[{") {
+		strings.Contains(string(b), "demand") || strings.Contains(string(b), "switches") || strings.Count(string(b), "cpu_quota_us") != 1 || !strings.HasPrefix(string(b), "[null,[{") {
 		t.Errorf("%s, %v", b, err)
 	}
 	f.Header.Signals = []sample.Signal{{Name: model.SignalThrottle, Accuracy: sample.Unavailable}}
@@ -313,8 +328,37 @@ func TestSummaryHasTheWorst(t *testing.T) {
 	}
 	gone := schedFrame(0)
 	gone.CPUs = nil
-	if w.add(gone); len(w.RunqPeak)+len(w.StallNS) != 0 {
-		t.Errorf("what is gone is kept: %+v", w)
+	if w.add(gone); len(w.RunqPeak) != 0 || w.StallNS[1] != 62 {
+		t.Errorf("when all are gone, it is %+v", w)
+	}
+}
+
+// TestWorstStallsAreBounded: of too many cgroups, those with the longest stalls
+// are remembered, and those that never had one take no room.
+func TestWorstStallsAreBounded(t *testing.T) {
+	var w Worst
+	for i := range uint64(100) {
+		f := schedFrame(200)
+		for k, g := range f.CGroups {
+			g.ID = 200*i + uint64(k)
+			if k%2 == 0 {
+				g.WorstStallNS = 1 + g.ID*7919%10_007
+			}
+		}
+		w.add(f)
+	}
+	const longest = 10_006
+	if n := len(w.StallNS); n > mostStalls || n < mostStalls/2 {
+		t.Errorf("%d stalls are remembered", n)
+	}
+	var found bool
+	for id, ns := range w.StallNS {
+		if found = found || ns == longest; ns != 1+id*7919%10_007 {
+			t.Errorf("cgroup %d: %d", id, ns)
+		}
+	}
+	if !found {
+		t.Error("the longest of all is forgotten")
 	}
 }
 

@@ -59,15 +59,17 @@ var pinned = map[string]struct {
 	"device":           {jsonDevice{}, "netns device ifindex driver rx_packets_total rx_queues rps_cpus irqs"},
 	"irq":              {jsonIRQ{}, "irq name affinity"},
 
-	"cgroup": {jsonCGroup{}, "path cgroup_id parent_cgroup_id cpu_seconds_total " + pinnedWaits + " cpu_quota_us cpu_period_us cpu_burst_us " +
-		"cfs_periods_total cfs_throttled_periods_total cfs_throttled_seconds_total cpu_usage_seconds_total cpu_demand_cores threads cpu_weight"},
+	"cgroup": {jsonCGroup{}, "path cgroup_id parent_cgroup_id cpu_seconds_total " + pinnedWaits + " " + pinnedSwitches + " cpu_quota_us cpu_period_us cpu_burst_us " +
+		"cfs_periods_total cfs_throttled_periods_total cfs_throttled_seconds_total cpu_usage_seconds_total cpu_demand_cores threads cpu_weight contended_by"},
 	"process": {jsonProcess{}, "pid start_ns comm program cgroup_id kernel ended run_seconds_total " + pinnedWaits + " claimed_seconds_total " +
-		"voluntary_switches_total involuntary_switches_total wakes_total migrations_total threads top_threads contended_by"},
-	"process_thread": {jsonProcessThread{}, "tid comm cpu run_seconds_total " + pinnedWaits + " wait_pending_seconds nice policy cpus_allowed cpuset"},
+		pinnedSwitches + " threads top_threads contended_by"},
+	"process_thread": {jsonProcessThread{}, "tid comm cpu run_seconds_total " + pinnedWaits + " " + pinnedSwitches + " wait_pending_seconds nice policy cpus_allowed cpuset"},
 	"contender":      {jsonContender{}, "pid comm wait_seconds_total"},
 }
 
 const pinnedWaits = "wait_seconds_total wait_throttled_seconds_total wait_contended_seconds_total wait_mask_seconds_total wait_stolen_seconds_total"
+
+const pinnedSwitches = "voluntary_switches_total involuntary_switches_total wakes_total migrations_total"
 
 // pinnedValues are the keys of the values of each finding.
 var pinnedValues = map[string]string{

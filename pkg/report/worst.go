@@ -3,16 +3,21 @@
 package report
 
 import (
-	"math"
+	"cmp"
+	"maps"
+	"slices"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 )
+
+// mostStalls is of how many cgroups the longest stall is remembered.
+const mostStalls = 4096
 
 // Worst is what a Frame has of its interval only, at its worst since attach.
 // The zero Worst is that of no Frame.
 type Worst struct {
 	RunqPeak map[int]uint32    // of the cores that are there, by number
-	StallNS  map[uint64]uint64 // longest stall of the cgroups that are there, by id
+	StallNS  map[uint64]uint64 // longest stall of cgroups, ended ones too, by id; at most mostStalls
 	Sold     model.Sold        // by its Ratio
 	Oversold model.Sold        // likewise, of the intervals in which the host was busy
 	SoldBusy float64           // how busy it was then
@@ -26,11 +31,10 @@ func (w *Worst) add(f *model.Frame) {
 			peaks[c.CPU.CPU] = max(w.RunqPeak[c.CPU.CPU], c.Runq.Peak)
 		}
 	}
-	stalls := make(map[uint64]uint64, len(f.CGroups))
+	w.RunqPeak = peaks
 	for _, g := range f.CGroups {
-		stalls[g.ID] = max(w.StallNS[g.ID], g.WorstStallNS)
+		w.stall(g.ID, g.WorstStallNS)
 	}
-	w.RunqPeak, w.StallNS = peaks, stalls
 	if f.Sold.Ratio > w.Sold.Ratio {
 		w.Sold = f.Sold
 	}
@@ -39,19 +43,23 @@ func (w *Worst) add(f *model.Frame) {
 	}
 }
 
-// quantile99 is the upper bound of the slot that holds the 99th percentile:
-// slot i holds less than 2^(i+1).
-func quantile99(slots []uint64) float64 {
-	var n uint64
-	for _, v := range slots {
-		n += v
+// stall takes a stall of a cgroup. Where there are too many of them, the half
+// with the shortest stalls is forgotten.
+func (w *Worst) stall(id, ns uint64) {
+	if ns <= w.StallNS[id] {
+		return
 	}
-	rest := n / 100 // so many may be above it
-	for i := len(slots) - 1; i >= 0; i-- {
-		if slots[i] > rest {
-			return math.Ldexp(1, i+1)
-		}
-		rest -= slots[i]
+	if w.StallNS == nil {
+		w.StallNS = make(map[uint64]uint64)
 	}
-	return model.Unknown()
+	w.StallNS[id] = ns
+	if len(w.StallNS) <= mostStalls {
+		return
+	}
+	ids := slices.SortedFunc(maps.Keys(w.StallNS), func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(w.StallNS[a], w.StallNS[b]), cmp.Compare(a, b))
+	})
+	for _, id := range ids[:len(ids)/2] {
+		delete(w.StallNS, id)
+	}
 }
