@@ -25,13 +25,19 @@
  */
 static __always_inline void tell_exit(struct task_struct *t)
 {
-	struct thread e = {};
+	/* Not on the stack, of which a chain of calls has 512 bytes. */
+	struct thread *e = bpf_ringbuf_reserve(&exits, sizeof(*e), 0);
+	__u32 tid = t->pid;
 
-	read_thread(&e, t);
-	if (parked_now && !bpf_map_delete_elem(&parked_threads, &e.tid))
+	if (parked_now && !bpf_map_delete_elem(&parked_threads, &tid))
 		__sync_fetch_and_add(&parked_now, -1);
-	if (bpf_ringbuf_output(&exits, &e, sizeof(e), BPF_RB_NO_WAKEUP))
+	if (!e) {
 		count_sched_loss(LOSS_EXIT_RING_FULL);
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	read_thread(e, t);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
 /* What prev did until now. */
@@ -53,8 +59,10 @@ static __always_inline void count_turn(struct core *c, struct task_struct *prev,
 	}
 	c->switched_ns = now;
 	c->switches++;
-	if (!next->pid)
+	if (!next->pid) {
 		c->idle_since_ns = now;
+		c->idle_began_ns = now;
+	}
 	c->runnable = runnable;
 	if (c->epoch != peak_epoch) {
 		c->peak_before = c->epoch + 1 == peak_epoch ? c->peak : 0;
@@ -86,7 +94,7 @@ static __always_inline int on_switch(struct task_struct *prev, struct task_struc
 		return 0;
 	}
 	count_turn(c, prev, next, rq, now);
-	if (is_stopped(prev->se.cfs_rq))
+	if (stalls_wanted && is_stopped(prev->se.cfs_rq))
 		note_stop(plain(c, prev), now, cpu);
 	if (classic) {
 		if (is_runnable(prev))

@@ -19,6 +19,7 @@ __u64 look_gap_ns;
 __u32 peak_epoch;
 __u32 cores_possible;
 __u32 cores_online;
+bool stalls_wanted; /* the throttle signal looks at single stops */
 OWN_LINE __u64 online_map[MAX_CORES / 64];
 /* How many threads are in parked_threads. */
 OWN_LINE __s64 parked_now;

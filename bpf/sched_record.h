@@ -41,8 +41,9 @@ struct core {
 	__u32 peak;	   /* most runnable in epoch */
 	__u32 peak_before; /* in the one before it */
 	__u64 looked_ns;
-	__u64 throttled_ns; /* of wait_ns */
-	__u64 unclaimed_ns; /* of waited_ns, while another core was idle; of all looks */
+	__u64 idle_began_ns; /* the last time */
+	__u64 throttled_ns;  /* of wait_ns */
+	__u64 unclaimed_ns;  /* of waited_ns, while another core was idle; of all looks */
 	/* What another core was idle for, one at a time, as of the last look. */
 	__u64 elsewhere_ns;
 	__u64 others_idle_ns; /* their sum, then */
@@ -54,7 +55,7 @@ struct core {
 	__u64 idle_from_ns;
 	struct mark before;	  /* as of the look before the last */
 	struct mark marks[MARKS]; /* by time, MARK_SHIFT apart */
-	__u64 spare[3];		  /* to a multiple of a cache line: others read it */
+	__u64 spare[2];		  /* to a multiple of a cache line: others read it */
 };
 
 /* What of the waits of a thread, or of a leaf cgroup, is not contention. */

@@ -35,6 +35,7 @@ type SchedCore struct {
 	Peak         uint32
 	PeakBefore   uint32
 	LookedNs     uint64
+	IdleBeganNs  uint64
 	ThrottledNs  uint64
 	UnclaimedNs  uint64
 	ElsewhereNs  uint64
@@ -56,7 +57,7 @@ type SchedCore struct {
 		ElsewhereNs uint64
 		StealNs     uint64
 	}
-	Spare [3]uint64
+	Spare [2]uint64
 }
 
 type SchedParked struct {
@@ -192,6 +193,7 @@ const (
 	SchedVarParkedNow              = "parked_now"
 	SchedVarPeakEpoch              = "peak_epoch"
 	SchedVarSeenAtNs               = "seen_at_ns"
+	SchedVarStallsWanted           = "stalls_wanted"
 	SchedVarThreadsTotal           = "threads_total"
 )
 
@@ -279,6 +281,7 @@ type SchedVariableSpecs struct {
 	ParkedNow     *ebpf.VariableSpec `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.VariableSpec `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.VariableSpec `ebpf:"seen_at_ns"`
+	StallsWanted  *ebpf.VariableSpec `ebpf:"stalls_wanted"`
 	ThreadsTotal  *ebpf.VariableSpec `ebpf:"threads_total"`
 }
 
@@ -345,6 +348,7 @@ type SchedVariables struct {
 	ParkedNow     *ebpf.Variable `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.Variable `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.Variable `ebpf:"seen_at_ns"`
+	StallsWanted  *ebpf.Variable `ebpf:"stalls_wanted"`
 	ThreadsTotal  *ebpf.Variable `ebpf:"threads_total"`
 }
 

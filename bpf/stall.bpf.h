@@ -105,19 +105,22 @@ static __always_inline void keep_span(struct stall_state *s, __u64 from, __u64 t
 
 static __always_inline void tell_stall(struct stall_state *s, __u64 from, __u64 to, __u64 now)
 {
-	struct stall e = {
-		.mono_ns = bpf_ktime_get_ns() - (now - to),
-		.from_ns = from,
-		.to_ns = to,
-		.cgroup_id = s->cgroup_id,
-		.cpu = s->cpu,
-		.threads = s->threads,
-		.tids_n = s->tids_n,
-	};
+	struct stall *e = bpf_ringbuf_reserve(&stalls, sizeof(*e), 0);
 
-	__builtin_memcpy(e.tids, s->tids, sizeof(e.tids));
-	if (bpf_ringbuf_output(&stalls, &e, sizeof(e), BPF_RB_NO_WAKEUP))
+	if (!e) {
 		count_sched_loss(LOSS_STALL_RING_FULL);
+		return;
+	}
+	e->mono_ns = bpf_ktime_get_ns() - (now - to);
+	e->from_ns = from;
+	e->to_ns = to;
+	e->cgroup_id = s->cgroup_id;
+	e->cpu = s->cpu;
+	e->threads = s->threads;
+	e->tids_n = s->tids_n;
+	e->_pad = 0;
+	__builtin_memcpy(e->tids, s->tids, sizeof(e->tids));
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
 /* Brings s up to date: its run queue runs again, or has been stopped and gone on
@@ -135,8 +138,10 @@ static __always_inline void note_go(struct stall_state *s, __u64 stalled, __u64 
 	if (!length || length > now)
 		return;
 	to = from + length;
-	if (to > now)
+	if (to > now) { /* where the begin is only known to be no later */
 		to = now;
+		from = now - length;
+	}
 	keep_span(s, from, to);
 	s->last_to_ns = to;
 	s->used_mono_ns = bpf_ktime_get_ns();

@@ -205,7 +205,13 @@ static __always_inline void end_wait(struct core *c, struct task_struct *prev, s
 {
 	__u64 wait = now - queued;
 	/* Most have never been stopped in their lives; or were, on another core. */
-	bool quota = has_stalled(t->se.cfs_rq) || (parked_now && may_have_quota(t));
+	bool quota = stalls_wanted && (has_stalled(t->se.cfs_rq) || (parked_now && may_have_quota(t)));
+
+	/* A core that has been idle meanwhile had nobody waiting: since v6.12 a thread
+	 * that is moved while it sleeps may be stamped as if it did.
+	 */
+	if (queued < c->idle_began_ns && !quota)
+		return;
 
 	c->waits++;
 	c->wait_ns += wait;

@@ -204,11 +204,13 @@ var variants = map[string][]variant{
 		{
 			name:     "stall_clock",
 			accuracy: sample.Exact,
+			flags:    []string{"stalls_wanted"},
 			prepare:  prepareStalls("throttled_clock_self_time"),
 		},
 		{
 			name:     "pelt_clock",
 			accuracy: sample.Approximate,
+			flags:    []string{"stalls_wanted"},
 			note:     "quota, periods and throttled time are cpu.stat's; how long single stops are is on a clock that goes slower on a core that does",
 			prepare:  prepareStalls("throttled_clock_pelt_time", "throttled_clock_task_time"),
 		},
