@@ -197,7 +197,6 @@ func TestSchedFindings(t *testing.T) {
 		after time.Duration // beyond two intervals
 	}{
 		{[]string{"--mode", "pile"}, []string{"runq-pile"}, []string{"herdlab", "while 1 core is idle", "taskset -pc"}, 0},
-		{[]string{"--mode", "crowd", "--duration", "8s"}, []string{"runq-pile"}, []string{"weigh"}, 4 * time.Second},
 		{[]string{"--mode", "throttle"}, []string{"cfs-throttle"}, []string{"quota"}, 0},
 		{[]string{"--mode", "throttle", "--nested"}, []string{"cfs-throttle"}, []string{"quota"}, 0},
 		{[]string{"--mode", "below-quota", "--duration", "8s"}, []string{"cfs-throttle-below-quota"}, []string{"burst"}, 4 * time.Second},
@@ -223,6 +222,31 @@ func TestSchedFindings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCrowd: workers of one cgroup share a core because a thread of another one
+// weighs as much. Whether the load balancer lets that happen is its choice, and
+// differs from run to run: where the other thread had a core nearly alone, it
+// must be named.
+func TestCrowd(t *testing.T) {
+	needRoot(t)
+	for range 3 {
+		r := schedLab(t, "--mode", "crowd", "--duration", "7s")
+		if slices.Contains(r.raised(), "runq-pile") {
+			if f := r.find(t, "runq-pile"); !strings.Contains(f.Cause, "weigh") {
+				t.Errorf("it is not said to be the weights: %s", f.Cause)
+			}
+			return
+		}
+		var most int64
+		for _, w := range r.oracle.Workers {
+			most = max(most, w.Run)
+		}
+		if alone := float64(most) / float64(r.oracle.DurationNS); alone >= 0.9 {
+			t.Errorf("a thread of another cgroup had %.2f of a core, and nothing was raised", alone)
+		}
+	}
+	t.Log("the load balancer evened the load out each time")
 }
 
 // TestSchedTwins: the healthy loads raise nothing.
