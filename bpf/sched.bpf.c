@@ -9,6 +9,7 @@
  * mask, or else contended.
  */
 #include "kernel.bpf.h"
+#include "sched_kernel.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "compat.bpf.h"
