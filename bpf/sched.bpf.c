@@ -95,7 +95,7 @@ static __always_inline int on_switch(struct task_struct *prev, struct task_struc
 		return 0;
 	}
 	count_turn(c, prev, next, rq, now);
-	if (stalls_wanted && is_stopped(prev->se.cfs_rq))
+	if (is_stopped(prev->se.cfs_rq))
 		note_stop(plain(c, prev), now, cpu);
 	if (classic) {
 		if (is_runnable(prev))

@@ -162,7 +162,7 @@ __noinline int note_stop(__u64 task, __u64 now, __u32 cpu)
 	struct stall_state *s;
 	__u32 threads;
 
-	if (!since || is_realtime(t))
+	if (!stalls_wanted || !since || is_realtime(t))
 		return 0;
 	s = stall_state_for(key, cfs);
 	if (!s)

@@ -187,7 +187,7 @@ __noinline int take_apart(__u64 task, __u64 holder, __u64 queued, __u64 now, __u
 
 	if (!c)
 		return 0;
-	if (quota) {
+	if (quota && stalls_wanted) {
 		before = parked_part(task, queued);
 		throttled = throttled_part(task, queued, now);
 		c->throttled_ns += throttled;
@@ -205,12 +205,12 @@ static __always_inline void end_wait(struct core *c, struct task_struct *prev, s
 {
 	__u64 wait = now - queued;
 	/* Most have never been stopped in their lives; or were, on another core. */
-	bool quota = stalls_wanted && (has_stalled(t->se.cfs_rq) || (parked_now && may_have_quota(t)));
+	bool quota = has_stalled(t->se.cfs_rq) || (parked_now && may_have_quota(t));
 
 	/* A core that has been idle meanwhile had nobody waiting: since v6.12 a thread
 	 * that is moved while it sleeps may be stamped as if it did.
 	 */
-	if (queued < c->idle_began_ns && !quota)
+	if (wait >= long_wait_ns && queued < c->idle_began_ns && !quota)
 		return;
 
 	c->waits++;

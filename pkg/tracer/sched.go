@@ -25,7 +25,7 @@ const (
 	// contention.
 	longWait = 100 * time.Microsecond
 	// lookGap is how often a core on which threads wait looks at each other one.
-	lookGap = 250 * time.Microsecond
+	lookGap = 500 * time.Microsecond
 	// clockSlack is what the run queues' clocks may differ by, and be behind:
 	// that of a core that runs one thread moves at its tick.
 	clockSlack = 20 * time.Millisecond
