@@ -61,7 +61,7 @@ type schedReader struct {
 }
 
 // newSchedReader returns nil where the runq signal is not measured. What it
-// counts begins now.
+// counts begins now. Where it fails, nothing is left open.
 func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
 	if k.chosen[SignalRunq] == nil {
 		return nil, nil
@@ -103,9 +103,7 @@ func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
 	if r.stalls, err = newStallReader(k); err != nil {
 		return r, err
 	}
-	if r.groups, err = newCGroupTable(); err != nil {
-		return r, err
-	}
+	r.groups = newCGroupTable()
 	r.table = newThreadTable(r.groups)
 	return r, r.begin()
 }
@@ -156,9 +154,14 @@ func (r *schedReader) seedWaits() error {
 	return nil
 }
 
-// noteHierarchy says in the Header which of the two the cgroups are in.
+// noteHierarchy says in the Header which of the two the cgroups are in, or that
+// they cannot be seen.
 func (r *schedReader) noteHierarchy() {
-	if r == nil || r.groups.files == nil {
+	if r == nil {
+		return
+	}
+	if r.groups.files == nil {
+		r.kern.withdraw(r.groups.why, SignalThrottle)
 		return
 	}
 	note := "cgroup v1"

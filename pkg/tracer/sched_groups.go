@@ -14,7 +14,8 @@ import (
 
 // cgroupTable adds up what the threads of each cgroup did.
 type cgroupTable struct {
-	files   *cgroupReader // nil: there is no cpu controller to be seen
+	files   *cgroupReader // nil: there is no cpu controller to be seen,
+	why     error         // and this is why
 	groups  map[uint64]*groupState
 	waits   map[uint64]bpf.SchedWaits // as last seen
 	pending []uint64                  // active in this tick
@@ -58,10 +59,10 @@ func (a *activity) add(d *activity) {
 }
 
 // newCGroupTable works without a cpu controller, too: there are just no groups.
-func newCGroupTable() (*cgroupTable, error) {
+func newCGroupTable() *cgroupTable {
 	t := &cgroupTable{groups: make(map[uint64]*groupState), waits: make(map[uint64]bpf.SchedWaits)}
-	t.files, _ = newCGroupReader()
-	return t, nil
+	t.files, t.why = newCGroupReader()
+	return t
 }
 
 // Close closes files.

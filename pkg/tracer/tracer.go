@@ -106,7 +106,6 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 		return err
 	}
 	if t.sched, err = newSchedReader(t.kern, &t.opts); err != nil {
-		t.sched.Close()
 		t.sched = nil
 		t.kern.withdraw(err, SignalRunq, SignalThrottle, SignalCPUTime)
 	}
