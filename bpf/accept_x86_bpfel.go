@@ -292,6 +292,8 @@ const (
 	AcceptProgSysExitAccept    = "sys_exit_accept"
 	AcceptProgSysExitAccept4   = "sys_exit_accept4"
 	AcceptProgSysExitListen    = "sys_exit_listen"
+	AcceptVarEventsOff         = "events_off"
+	AcceptVarEventsShed        = "events_shed"
 	AcceptVarHashSeed          = "hash_seed"
 	AcceptVarKeepEvent         = "keep_event"
 	AcceptVarKeepEventKind     = "keep_event_kind"
@@ -406,6 +408,8 @@ type AcceptMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptVariableSpecs struct {
+	EventsOff      *ebpf.VariableSpec `ebpf:"events_off"`
+	EventsShed     *ebpf.VariableSpec `ebpf:"events_shed"`
 	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
 	KeepEvent      *ebpf.VariableSpec `ebpf:"keep_event"`
 	KeepEventKind  *ebpf.VariableSpec `ebpf:"keep_event_kind"`
@@ -485,6 +489,8 @@ func (m *AcceptMaps) Close() error {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptVariables struct {
+	EventsOff      *ebpf.Variable `ebpf:"events_off"`
+	EventsShed     *ebpf.Variable `ebpf:"events_shed"`
 	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
 	KeepEvent      *ebpf.Variable `ebpf:"keep_event"`
 	KeepEventKind  *ebpf.Variable `ebpf:"keep_event_kind"`

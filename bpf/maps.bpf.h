@@ -17,6 +17,10 @@ bool looking;
 /* Set where a hook at the callback's return closes the window. */
 bool window_has_exit;
 
+/* Set while no events are sent, to save their cost; how many there would have been. */
+bool events_off;
+__u64 events_shed;
+
 /* Preallocated, since elements are added under pi_lock and in softirq. Sized by
  * the tracer.
  */

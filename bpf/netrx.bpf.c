@@ -24,6 +24,10 @@ const enum backlog_loss *keep_backlog_loss __attribute__((unused));
 __u64 backlog_start;
 __u64 backlog_bytes;
 
+/* Set while no events are sent, to save their cost; how many there would have been. */
+bool backlog_events_off;
+__u64 backlog_events_shed;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -144,6 +148,11 @@ static __always_inline void tell_drops(struct backlog_key *key, struct device_dr
 
 	if (e.mono_ns - d->told_ns < EVENT_GAP_NS)
 		return;
+	if (backlog_events_off) {
+		d->told_ns = e.mono_ns;
+		__sync_fetch_and_add(&backlog_events_shed, 1);
+		return;
+	}
 	e.dropped = d->dropped - d->told;
 	__builtin_memcpy(e.device, d->device, sizeof(e.device));
 	d->told_ns = e.mono_ns;

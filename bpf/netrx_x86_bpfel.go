@@ -74,6 +74,8 @@ const (
 	NetrxProgNetRxExit         = "net_rx_exit"
 	NetrxProgNetRxRaise        = "net_rx_raise"
 	NetrxVarBacklogBytes       = "backlog_bytes"
+	NetrxVarBacklogEventsOff   = "backlog_events_off"
+	NetrxVarBacklogEventsShed  = "backlog_events_shed"
 	NetrxVarBacklogStart       = "backlog_start"
 	NetrxVarKeepBacklogEvent   = "keep_backlog_event"
 	NetrxVarKeepBacklogLoss    = "keep_backlog_loss"
@@ -146,10 +148,12 @@ type NetrxMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetrxVariableSpecs struct {
-	BacklogBytes     *ebpf.VariableSpec `ebpf:"backlog_bytes"`
-	BacklogStart     *ebpf.VariableSpec `ebpf:"backlog_start"`
-	KeepBacklogEvent *ebpf.VariableSpec `ebpf:"keep_backlog_event"`
-	KeepBacklogLoss  *ebpf.VariableSpec `ebpf:"keep_backlog_loss"`
+	BacklogBytes      *ebpf.VariableSpec `ebpf:"backlog_bytes"`
+	BacklogEventsOff  *ebpf.VariableSpec `ebpf:"backlog_events_off"`
+	BacklogEventsShed *ebpf.VariableSpec `ebpf:"backlog_events_shed"`
+	BacklogStart      *ebpf.VariableSpec `ebpf:"backlog_start"`
+	KeepBacklogEvent  *ebpf.VariableSpec `ebpf:"keep_backlog_event"`
+	KeepBacklogLoss   *ebpf.VariableSpec `ebpf:"keep_backlog_loss"`
 }
 
 // NetrxObjects contains all objects after they have been loaded into the kernel.
@@ -191,10 +195,12 @@ func (m *NetrxMaps) Close() error {
 //
 // It can be passed to LoadNetrxObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetrxVariables struct {
-	BacklogBytes     *ebpf.Variable `ebpf:"backlog_bytes"`
-	BacklogStart     *ebpf.Variable `ebpf:"backlog_start"`
-	KeepBacklogEvent *ebpf.Variable `ebpf:"keep_backlog_event"`
-	KeepBacklogLoss  *ebpf.Variable `ebpf:"keep_backlog_loss"`
+	BacklogBytes      *ebpf.Variable `ebpf:"backlog_bytes"`
+	BacklogEventsOff  *ebpf.Variable `ebpf:"backlog_events_off"`
+	BacklogEventsShed *ebpf.Variable `ebpf:"backlog_events_shed"`
+	BacklogStart      *ebpf.Variable `ebpf:"backlog_start"`
+	KeepBacklogEvent  *ebpf.Variable `ebpf:"keep_backlog_event"`
+	KeepBacklogLoss   *ebpf.Variable `ebpf:"keep_backlog_loss"`
 }
 
 // NetrxPrograms contains all programs after they have been loaded into the kernel.

@@ -158,7 +158,8 @@ static __always_inline void send_refusal(struct listener *l, struct sock *sk, st
 	};
 	__s64 pending = l->refusals_pending;
 
-	if ((__s64)(now - l->refusal_ns) < REFUSAL_GAP_NS) { /* another CPU's may be later */
+	/* Another CPU's may be later. */
+	if ((__s64)(now - l->refusal_ns) < REFUSAL_GAP_NS || events_off) {
 		__sync_fetch_and_add(&l->refusals_pending, 1);
 		__sync_fetch_and_add(&l->refusals_unsent, 1);
 		return;

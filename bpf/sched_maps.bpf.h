@@ -19,10 +19,12 @@ __u64 look_gap_ns;
 __u32 peak_epoch;
 __u32 cores_possible;
 __u32 cores_online;
+bool stalls_off;    /* no stops are told, to save their cost */
 bool stalls_wanted; /* the throttle signal looks at single stops */
 OWN_LINE __u64 online_map[MAX_CORES / 64];
 /* How many threads are in parked_threads. */
 OWN_LINE __s64 parked_now;
+__u64 stalls_shed; /* stops that were not told, while stalls_off */
 /* Of dump_threads. */
 OWN_LINE __u64 active_since_ns;
 __u64 seen_at_ns;

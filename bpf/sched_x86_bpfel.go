@@ -193,6 +193,8 @@ const (
 	SchedVarParkedNow              = "parked_now"
 	SchedVarPeakEpoch              = "peak_epoch"
 	SchedVarSeenAtNs               = "seen_at_ns"
+	SchedVarStallsOff              = "stalls_off"
+	SchedVarStallsShed             = "stalls_shed"
 	SchedVarStallsWanted           = "stalls_wanted"
 	SchedVarThreadsTotal           = "threads_total"
 )
@@ -281,6 +283,8 @@ type SchedVariableSpecs struct {
 	ParkedNow     *ebpf.VariableSpec `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.VariableSpec `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.VariableSpec `ebpf:"seen_at_ns"`
+	StallsOff     *ebpf.VariableSpec `ebpf:"stalls_off"`
+	StallsShed    *ebpf.VariableSpec `ebpf:"stalls_shed"`
 	StallsWanted  *ebpf.VariableSpec `ebpf:"stalls_wanted"`
 	ThreadsTotal  *ebpf.VariableSpec `ebpf:"threads_total"`
 }
@@ -348,6 +352,8 @@ type SchedVariables struct {
 	ParkedNow     *ebpf.Variable `ebpf:"parked_now"`
 	PeakEpoch     *ebpf.Variable `ebpf:"peak_epoch"`
 	SeenAtNs      *ebpf.Variable `ebpf:"seen_at_ns"`
+	StallsOff     *ebpf.Variable `ebpf:"stalls_off"`
+	StallsShed    *ebpf.Variable `ebpf:"stalls_shed"`
 	StallsWanted  *ebpf.Variable `ebpf:"stalls_wanted"`
 	ThreadsTotal  *ebpf.Variable `ebpf:"threads_total"`
 }

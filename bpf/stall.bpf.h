@@ -105,8 +105,13 @@ static __always_inline void keep_span(struct stall_state *s, __u64 from, __u64 t
 
 static __always_inline void tell_stall(struct stall_state *s, __u64 from, __u64 to, __u64 now)
 {
-	struct stall *e = bpf_ringbuf_reserve(&stalls, sizeof(*e), 0);
+	struct stall *e;
 
+	if (stalls_off) {
+		__sync_fetch_and_add(&stalls_shed, 1);
+		return;
+	}
+	e = bpf_ringbuf_reserve(&stalls, sizeof(*e), 0);
 	if (!e) {
 		count_sched_loss(LOSS_STALL_RING_FULL);
 		return;

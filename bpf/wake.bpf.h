@@ -45,6 +45,10 @@ static __always_inline void send_burst(struct window *win)
 		return;
 	}
 	l->burst_ns = win->opened_ns;
+	if (events_off) {
+		__sync_fetch_and_add(&events_shed, 1);
+		return;
+	}
 	e.accept_queue_len = accept_queue_len(sk);
 	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP))
 		count_lost(LOSS_RING_FULL);

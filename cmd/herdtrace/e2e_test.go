@@ -13,10 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // The end-to-end tests run the built programs on this kernel, as a user would.
@@ -93,8 +96,9 @@ type record struct {
 
 	Listeners []listenerRecord `json:"listeners"`
 	Cost      struct {
-		LostTotal       uint64 `json:"lost_total"`
-		RecursionMisses uint64 `json:"recursion_misses_total"`
+		LostTotal       uint64         `json:"lost_total"`
+		RecursionMisses uint64         `json:"recursion_misses_total"`
+		Budget          *sample.Budget `json:"budget"`
 	} `json:"cost"`
 	FindingsTotal   int      `json:"findings_total"`
 	Findings        []record `json:"findings"`
@@ -214,11 +218,16 @@ func (r *traced) parse(t testing.TB, b []byte) {
 	}
 }
 
+// unbound is for tests of exactness: nothing is shed to keep the cost down.
+const unbound = "--budget=off"
+
+var exactly = []string{unbound}
+
 // lab traces one run of herdlab accept in a fresh network namespace.
 func lab(t testing.TB, traceArgs []string, labArgs ...string) *traced {
 	t.Helper()
 	cmd := inNetns(append([]string{tool(t, "herdlab"), "accept"}, labArgs...)...)
-	r := herdtrace(t, append(append(traceArgs, "--"), cmd...)...)
+	r := herdtrace(t, slices.Concat(traceArgs, []string{"--"}, cmd)...)
 	if r.code != 0 || len(r.oracles) == 0 {
 		t.Fatalf("herdtrace -- herdlab %s: exit %d: %s", strings.Join(labArgs, " "), r.code, r.stderr)
 	}

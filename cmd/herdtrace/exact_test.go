@@ -23,7 +23,7 @@ func TestExactAtSaturation(t *testing.T) {
 	for _, mode := range []string{"block", "poll", "epoll-lt", "epoll-et", "epoll-et-noloop", "epoll-exclusive", "reuseport", "go-net"} {
 		t.Run(mode, func(t *testing.T) {
 			for range 3 {
-				r := lab(t, nil, "--mode", mode, "--conns", "100000", "--duration", "120s")
+				r := lab(t, exactly, "--mode", mode, "--conns", "100000", "--duration", "120s")
 				r.checkExact(t)
 				o := &r.oracles[0]
 				if o.Connections != 100_000 {
@@ -48,7 +48,7 @@ func TestWakeupsPaced(t *testing.T) {
 				continue // there is no such thing
 			}
 			t.Run(listen+"/"+mode, func(t *testing.T) {
-				r := lab(t, nil, "--mode", mode, "--listen", listen, "--rate", "1000", "--conns", "500", "--duration", "60s")
+				r := lab(t, exactly, "--mode", mode, "--listen", listen, "--rate", "1000", "--conns", "500", "--duration", "60s")
 				checkPaced(t, r, listen, mode)
 			})
 		}
@@ -109,7 +109,7 @@ func TestEveryVariant(t *testing.T) {
 		worked := 0
 		for _, name := range names {
 			t.Run(signal+"="+name, func(t *testing.T) {
-				force := []string{"--variant", signal + "=" + name}
+				force := []string{unbound, "--variant", signal + "=" + name}
 				r := lab(t, force, "--mode", "epoll-lt", "--rate", "1000", "--conns", "500", "--duration", "60s")
 				for _, s := range r.of("header")[0].Signals {
 					if s.Name == signal && s.Accuracy == "unavailable" {
@@ -140,7 +140,7 @@ func TestReopenedListener(t *testing.T) {
 	for _, interval := range []string{"100ms", "1m"} {
 		t.Run(interval, func(t *testing.T) {
 			script := "set -e; " + strings.Repeat(herdlab+"; ", 5)
-			r := herdtrace(t, append([]string{"-i", interval, "--"}, inNetns("sh", "-c", script)...)...)
+			r := herdtrace(t, append([]string{unbound, "-i", interval, "--"}, inNetns("sh", "-c", script)...)...)
 			if r.code != 0 || len(r.oracles) != 5 {
 				t.Fatalf("exit %d, %d oracles: %s", r.code, len(r.oracles), r.stderr)
 			}
@@ -164,12 +164,12 @@ func TestReopenedListener(t *testing.T) {
 // TestPortFilter: what was not asked for is not there.
 func TestPortFilter(t *testing.T) {
 	needRoot(t)
-	r := lab(t, []string{"-P", "8098"}, "--mode", "block", "--rate", "2000", "--conns", "20", "--port", "8098")
+	r := lab(t, []string{unbound, "-P", "8098"}, "--mode", "block", "--rate", "2000", "--conns", "20", "--port", "8098")
 	r.checkExact(t)
 	if n := len(r.summary(t).Listeners); n != 1 {
 		t.Errorf("%d listeners, want the one asked for", n)
 	}
-	r = lab(t, []string{"-P", "8097"}, "--mode", "block", "--rate", "2000", "--conns", "20", "--port", "8098")
+	r = lab(t, []string{unbound, "-P", "8097"}, "--mode", "block", "--rate", "2000", "--conns", "20", "--port", "8098")
 	if n := len(r.summary(t).Listeners); n != 0 {
 		t.Errorf("%d listeners, want none", n)
 	}
@@ -205,7 +205,7 @@ func TestPidFilter(t *testing.T) {
 func TestHostileName(t *testing.T) {
 	needRoot(t)
 	name := "\x1b[2J\"}\n<b>"
-	r := lab(t, nil, "--mode", "epoll-lt", "--rate", "2000", "--conns", "200", "--comm", name)
+	r := lab(t, exactly, "--mode", "epoll-lt", "--rate", "2000", "--conns", "200", "--comm", name)
 	r.checkExact(t)
 	for i, line := range strings.Split(strings.TrimRight(string(r.raw), "\n"), "\n") {
 		if strings.ContainsAny(line, "\x1b") {

@@ -100,7 +100,7 @@ func refuse(t testing.TB, traceArgs []string, labArgs ...string) *refusing {
 	t.Helper()
 	dir := t.TempDir()
 	ndjson, start := filepath.Join(dir, "out.ndjson"), filepath.Join(dir, "start")
-	args := append([]string{"--json=" + ndjson, "-i", "200ms"}, traceArgs...)
+	args := append([]string{"--json=" + ndjson, unbound, "-i", "200ms"}, traceArgs...)
 	args = append(args, "--", tool(t, "herdlab"), "listen", "--wait-file", start, "--linger", "500ms")
 	cmd := exec.Command(tool(t, "herdtrace"), append(args, labArgs...)...)
 	var stdout, stderr bytes.Buffer
@@ -299,7 +299,7 @@ func TestRefusalsUnprepared(t *testing.T) {
 		for _, f := range floods {
 			t.Run(variant+"/"+f.name, func(t *testing.T) {
 				out := filepath.Join(t.TempDir(), "out")
-				cmd := exec.Command(tool(t, "herdtrace"), append([]string{"--json=" + out, "--variant", "listen=" + variant, "--",
+				cmd := exec.Command(tool(t, "herdtrace"), append([]string{"--json=" + out, unbound, "--variant", "listen=" + variant, "--",
 					tool(t, "herdlab"), "listen", "--linger", "1500ms", "--packets", "100000"}, f.args...)...)
 				var stderr bytes.Buffer
 				cmd.Stderr = &stderr

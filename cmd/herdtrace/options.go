@@ -27,6 +27,7 @@ type options struct {
 	output    string
 	readyFile string
 	variants  map[string]string
+	budget    float64 // percent of the machine; 0: none
 	color     string
 	ascii     bool
 	version   bool
@@ -88,11 +89,39 @@ func (n numbers[T]) Set(v string) error {
 	return nil
 }
 
+// defaultBudget is what tracing may cost, in percent of the whole machine.
+const defaultBudget = 1
+
+// percent is a share of the machine.
+type percent struct{ p *float64 }
+
+func (p percent) String() string {
+	if p.p == nil || *p.p == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*p.p, 'g', -1, 64)
+}
+
+func (p percent) Type() string { return "percent" }
+
+func (p percent) Set(v string) error {
+	if v == "off" {
+		*p.p = 0
+		return nil
+	}
+	n, err := strconv.ParseFloat(strings.TrimSuffix(v, "%"), 64)
+	if err != nil || !(n >= 0.01 && n <= 100) {
+		return fmt.Errorf("it must be from 0.01 to 100, or off")
+	}
+	*p.p = n
+	return nil
+}
+
 func newFlags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("herdtrace", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.SetOutput(io.Discard)
-	o.interval = time.Second
+	o.interval, o.budget = time.Second, defaultBudget
 	f.VarP(numbers[uint32]{&o.pids, 32, "pid"}, "pid", "p", "only listeners of these processes and their children")
 	f.VarP(numbers[uint16]{&o.ports, 16, "port"}, "port", "P", "only listeners on these ports")
 	f.VarP(seconds{&o.interval, 100 * time.Millisecond, time.Hour}, "interval", "i", "time between two updates (top calls it -d)")
@@ -104,6 +133,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVarP(&o.output, "output", "o", "", "record to this file (.gz compresses), for herdtrace replay")
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file when everything is attached")
 	f.StringToStringVar(&o.variants, "variant", nil, "force how a signal is measured, e.g. accept=sys_exit")
+	f.VarP(percent{&o.budget}, "budget", "", "what tracing may cost, in `PERCENT` of the whole machine; beyond it, it does without events, then looks at threads less often, then at signals a part of the time; off: no bound")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")

@@ -157,7 +157,7 @@ type netrxTotals struct {
 func traceNetRX(t *testing.T, args ...string) (*traced, *netrxOracle, *netrxTotals) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	cmd := exec.Command(tool(t, "herdtrace"), append([]string{"--json=" + out, "-P", strconv.Itoa(queuePort), "--", tool(t, "herdlab"), "netrx", "--linger", "300ms"}, args...)...)
+	cmd := exec.Command(tool(t, "herdtrace"), append([]string{"--json=" + out, unbound, "-P", strconv.Itoa(queuePort), "--", tool(t, "herdlab"), "netrx", "--linger", "300ms"}, args...)...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()

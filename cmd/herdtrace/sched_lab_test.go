@@ -144,6 +144,11 @@ type schedRun struct {
 // go, and stops herdtrace when they sleep again: both have then counted the same.
 func schedLab(t *testing.T, args ...string) *schedRun {
 	t.Helper()
+	return schedLabWith(t, nil, args...)
+}
+
+func schedLabWith(t *testing.T, traceArgs []string, args ...string) *schedRun {
+	t.Helper()
 	dir := t.TempDir()
 	ready, start, attached, ndjson := filepath.Join(dir, "ready"), filepath.Join(dir, "start"), filepath.Join(dir, "attached"), filepath.Join(dir, "out.ndjson")
 	lab := exec.Command(tool(t, "herdlab"), append([]string{"sched", "--ready-file", ready, "--wait-file", start, "--linger", "30s"}, args...)...)
@@ -162,7 +167,7 @@ func schedLab(t *testing.T, args ...string) *schedRun {
 		return func() bool { _, err := os.Stat(file); return err == nil }
 	}
 	eventually(t, "the lab is ready: "+labErr.String(), there(ready))
-	trace := exec.Command(tool(t, "herdtrace"), "--json="+ndjson, "-q", "--ready-file", attached)
+	trace := exec.Command(tool(t, "herdtrace"), append([]string{"--json=" + ndjson, "-q", "--ready-file", attached}, traceArgs...)...)
 	trace.Stderr = &traceErr
 	if err := trace.Start(); err != nil {
 		t.Fatal(err)

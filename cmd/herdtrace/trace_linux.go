@@ -29,6 +29,7 @@ func trace(o *options) error {
 		PIDs:     o.pids,
 		Ports:    o.ports,
 		Variants: o.variants,
+		Budget:   o.budget,
 	})
 	if errors.Is(err, tracer.ErrHost) {
 		return exitError{exitHost, fmt.Errorf("%w; see herdtrace check", err)}

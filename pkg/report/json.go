@@ -63,6 +63,7 @@ type jsonCost struct {
 	Lost                 map[string]uint64 `json:"lost,omitempty"`
 	RecursionMissesTotal uint64            `json:"recursion_misses_total"`
 	RecursionMissesBy    map[string]uint64 `json:"recursion_misses_by,omitempty"` // program
+	Budget               *sample.Budget    `json:"budget,omitempty"`
 }
 
 type jsonInterval struct {
@@ -338,6 +339,7 @@ func known(v float64) *float64 {
 
 func costRecord(f *model.Frame, c *model.Cost) jsonCost {
 	return jsonCost{
+		Budget:               f.Sample.Self.Budget,
 		UserCPURatio:         known(c.UserRatio),
 		BPFCPURatio:          known(c.BPFRatio),
 		MemoryBytes:          c.MemoryBytes,

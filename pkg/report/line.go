@@ -22,6 +22,8 @@ type Line struct {
 	loc     *time.Location
 	quiet   bool // no line for each tick
 	summary bool
+	// shedding is what tracing did without at the last tick.
+	shedding string
 }
 
 // LineOptions select what a Line writes. The zero value is all of it, in UTC.
@@ -101,10 +103,26 @@ func (l *Line) Step(s *Step) error {
 			return err
 		}
 	}
+	if err := l.shed(at, f.Sample.Self.Budget); err != nil {
+		return err
+	}
 	if l.quiet || f.Interval == 0 || (f.Sample.Final && f.Interval < time.Duration(l.header.IntervalNS)/2) {
 		return nil // the zero point, or too short a rest to speak of rates
 	}
 	return l.print("%s %s %s", at, tickLine(f), costLine(&f.Cost))
+}
+
+// shed says when what tracing does without changes.
+func (l *Line) shed(at string, b *sample.Budget) error {
+	words := model.ShedNow(b)
+	if words == l.shedding {
+		return nil
+	}
+	l.shedding = words
+	if words == "" {
+		return l.print("%s note: everything is looked at again", at)
+	}
+	return l.print("%s note: tracing costs %.1f%% of the machine, its budget is %g%%: now %s", at, 100*b.Cost, 100*b.Limit, words)
 }
 
 func (l *Line) finding(at string, f *diagnose.Finding) error {
@@ -184,6 +202,11 @@ func (l *Line) End(s *Summary) error {
 		return err
 	}
 	c := &f.CostMean
+	if words := model.ShedEver(f.Sample.Self.Budget); words != "" {
+		if err := l.print("  to keep the cost within %g%% of the machine: %s", 100*f.Sample.Self.Budget.Limit, words); err != nil {
+			return err
+		}
+	}
 	return l.print("  trace cost %s of one core (user %s, BPF ~%s), %.1f MiB, %d lost%s",
 		corePercent(c.UserRatio+c.BPFRatio), corePercent(c.UserRatio), corePercent(c.BPFRatio),
 		float64(c.MemoryBytes)/(1<<20), c.LostTotal, lostDetail(&f.Sample.Self))

@@ -28,7 +28,9 @@ var pinned = map[string]struct {
 	"signal":    {sample.Signal{}, "name variant accuracy hooks note rejected"},
 	"rejection": {sample.Rejection{}, "variant error"},
 	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores"},
-	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by"},
+	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by budget"},
+	"budget":    {sample.Budget{}, "limit_ratio cost_ratio exceeded shed events_shed_total thread_looks_shed_total"},
+	"shed":      {sample.Shed{}, "what how now times_total for_ns"},
 	"listener": {jsonListener{}, "addr port proto netns netns_cookie inode closed program wait reuseport sockets processes holders workers accept_queue_len accept_queue_max bursts_unsent_total " +
 		"accept_queue_peak accept_queue_peak_sampled syn_queue_len syn_queue_max syn_queue_peak syn_queue_peak_sampled " +
 		"refusals_total refusals refusals_per_s refusals_seen_total refusals_unsent_total refusals_approximate " +

@@ -44,10 +44,11 @@ type acceptReader struct {
 	orphans                     map[uint64]int // looks at workers without a listener, by its inode
 	looked                      time.Time      // between ticks, last
 	lookCost                    time.Duration
-	seeded                      bool          // the listeners that were there at attach are known
-	started                     bool          // a Sample was read
-	byState                     bool          // Ready is counted for a port, not a socket
-	listen                      *listenReader // nil: the signal is not measured
+	seeded                      bool           // the listeners that were there at attach are known
+	started                     bool           // a Sample was read
+	byState                     bool           // Ready is counted for a port, not a socket
+	listen                      *listenReader  // nil: the signal is not measured
+	est                         *wakeEstimates // nil as long as the wake hooks were always there
 }
 
 type listenerState struct {
@@ -295,6 +296,7 @@ func (r *acceptReader) close(ls *listenerState) {
 
 // takeWorkers takes in the workers' counters and banks those that ended.
 func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker) {
+	r.estimateWorkers(raws)
 	orphans := make(map[uint64]int)
 	for i := range raws {
 		raw := &raws[i]

@@ -50,7 +50,8 @@ type object struct {
 type kernel struct {
 	objects  []*object
 	programs map[string]*ebpf.Program
-	links    []io.Closer
+	links    map[string][]io.Closer // by signal
+	paused   map[string]bool        // signals whose hooks were detached for a while
 	signals  []sample.Signal
 	chosen   map[string]*variant // by signal; none where it is unavailable
 	missing  map[string]bool     // programs that could not be attached
@@ -59,7 +60,10 @@ type kernel struct {
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
 // It fails only where not even the maps can be made.
 func loadKernel(o *Options) (*kernel, error) {
-	k := &kernel{programs: make(map[string]*ebpf.Program), chosen: make(map[string]*variant), missing: make(map[string]bool)}
+	k := &kernel{
+		programs: make(map[string]*ebpf.Program), links: make(map[string][]io.Closer), paused: make(map[string]bool),
+		chosen: make(map[string]*variant), missing: make(map[string]bool),
+	}
 	for _, load := range objects {
 		spec, err := load()
 		if err != nil {
@@ -241,7 +245,53 @@ func (k *kernel) attachVariant(signal string, v *variant) error {
 		undo()
 		return &Unavailable{Signal: signal, Variant: v.name, Hook: h.name, Err: plain(err)}
 	}
-	k.links = append(k.links, done...)
+	k.links[signal] = done
+	return nil
+}
+
+// isAttached reports whether the signal's hooks are there.
+func (k *kernel) isAttached(signal string) bool { return len(k.links[signal]) > 0 }
+
+// isPaused reports whether the program is one of a signal that is paused.
+func (k *kernel) isPaused(program string) bool {
+	for signal, paused := range k.paused {
+		if v := k.chosen[signal]; paused && v != nil && slices.ContainsFunc(v.hooks, func(h hook) bool { return h.program == program }) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause detaches the hooks of a signal; what its programs have counted stays.
+func (k *kernel) pause(signal string) {
+	done := k.links[signal]
+	for i := len(done) - 1; i >= 0; i-- {
+		done[i].Close()
+	}
+	k.links[signal], k.paused[signal] = nil, true
+}
+
+// resume attaches them again, all or none.
+func (k *kernel) resume(signal string) error {
+	v := k.chosen[signal]
+	if v == nil || !k.paused[signal] {
+		return nil
+	}
+	var done []io.Closer
+	for i := range v.hooks {
+		h := &v.hooks[i]
+		if h.demand || k.missing[h.program] {
+			continue
+		}
+		l, err := attach(h, k.programs[h.program])
+		if err != nil {
+			k.links[signal] = done
+			k.pause(signal)
+			return fmt.Errorf("attach %s again: %s: %w", signal, h.name, plain(err))
+		}
+		done = append(done, l)
+	}
+	k.links[signal], k.paused[signal] = done, false
 	return nil
 }
 
@@ -336,10 +386,9 @@ func (k *kernel) iterator(name string, m *ebpf.Map) (*link.Iter, error) {
 
 // Close detaches everything. It may be called again.
 func (k *kernel) Close() error {
-	for i := len(k.links) - 1; i >= 0; i-- {
-		k.links[i].Close()
+	for signal := range k.links {
+		k.pause(signal)
 	}
-	k.links = nil
 	for _, p := range k.programs {
 		p.Close()
 	}

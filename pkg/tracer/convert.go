@@ -33,7 +33,7 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 		StalledChecksTotal: ls.stalled,
 		Processes:          len(r.holders.of[raw.Ino]),
 		BurstsUnsentTotal:  raw.BurstsUnsent,
-		NoWakeups:          r.byState && raw.Protocol == 0,
+		NoWakeups:          r.byState && raw.Protocol == 0 || r.est != nil && r.est.workers.off,
 		Gone:               ls.gone,
 		GoneWorkers:        ls.goneWorkers,
 	}
@@ -69,8 +69,9 @@ func (r *acceptReader) completionsOf(ls *listenerState, accepts uint64) uint64 {
 	if ls.old {
 		n -= min(n, uint64(ls.raw.AcceptQueueFirst))
 	}
-	if !r.byState || ls.raw.Reuseport == 0 {
-		n = max(n, ls.raw.Ready)
+	// An estimate may be too high: then what was accepted has the last word.
+	if ready := r.ready(&ls.raw); (r.est == nil || accepts == 0) && (!r.byState || ls.raw.Reuseport == 0) {
+		n = max(n, ready)
 	}
 	ls.completions = max(ls.completions, n)
 	return ls.completions

@@ -138,10 +138,9 @@ func attachOnly(b *testing.B, hooks []hook) (k *kernel, programs []*ebpf.Program
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, l := range k.links {
-		l.Close()
+	for signal := range k.links {
+		k.pause(signal)
 	}
-	k.links = nil
 	for i := range hooks {
 		p, err := k.load(hooks[i].program)
 		if err != nil {
@@ -151,7 +150,7 @@ func attachOnly(b *testing.B, hooks []hook) (k *kernel, programs []*ebpf.Program
 		if err != nil {
 			b.Fatal(err)
 		}
-		k.links = append(k.links, l)
+		k.links["bench"] = append(k.links["bench"], l)
 		programs = append(programs, p)
 	}
 	return k, programs

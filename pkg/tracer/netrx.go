@@ -23,12 +23,13 @@ type netrxReader struct {
 	softnet   *softnetCounters // nil: /proc/net/softnet_stat cannot be read
 	drops     *dropReader
 	devices   *deviceReader
-	cpus      []int          // that were online at the last tick
-	ksoftirqd map[int]uint32 // pid by core
-	irqTime   bool           // the kernel was built to account softirq time precisely
-	ran       map[int]uint64 // NET_RX time by core at the last tick
-	at        uint64         // when that was
-	unread    uint64         // how often a map or the ring could not be read
+	cpus      []int           // that were online at the last tick
+	ksoftirqd map[int]uint32  // pid by core
+	irqTime   bool            // the kernel was built to account softirq time precisely
+	ran       map[int]uint64  // NET_RX time by core at the last tick
+	at        uint64          // when that was
+	unread    uint64          // how often a map or the ring could not be read
+	est       *estimates[int] // by core; nil as long as the hooks were always there
 }
 
 // newNetRXReader counts packets from softnet on, which was read before anything
@@ -122,19 +123,20 @@ func (r *netrxReader) dropped() uint64 {
 }
 
 func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) {
+	now := time.Now()
 	var counts []bpf.NetrxNetRx
 	if r.softirqs != nil {
-		if err := r.softirqs.Lookup(uint32(0), &counts); err != nil {
-			r.count(err)
-			counts = nil // zeros, not nothing
-		}
+		var err error
+		counts, err = r.readSoftirqs()
+		r.count(err)
 	}
 	for i := range cpus {
 		c := &cpus[i]
 		if r.softnet != nil {
 			c.Softnet = r.softnet.of(c.CPU)
 		}
-		if c.CPU < len(counts) {
+		if c.CPU < len(counts) && !(r.est != nil && r.est.off) {
+			r.estimated(c.CPU, &counts[c.CPU], now)
 			c.SoftIRQ = softIRQOf(&counts[c.CPU])
 		}
 		if pid, ok := r.ksoftirqd[c.CPU]; ok {

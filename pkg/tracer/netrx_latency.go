@@ -24,6 +24,7 @@ type latencySampler struct {
 	hook   *hook // nil: there is none
 	probe  io.Closer
 	turned time.Time // when it was attached or detached last
+	paused bool      // so are the hooks that it belongs to
 }
 
 // newLatencySampler begins to measure at once.
@@ -41,7 +42,7 @@ func newLatencySampler(k *kernel) *latencySampler {
 }
 
 func (s *latencySampler) begin() {
-	if s.hook == nil {
+	if s.hook == nil || s.paused || s.probe != nil {
 		return
 	}
 	probe, err := s.kern.attachHook(s.hook)
@@ -61,6 +62,17 @@ func (s *latencySampler) rotate() {
 	case s.probe == nil && age >= latencyEvery-latencyFor:
 		s.begin()
 	}
+}
+
+// pause and resume follow the other hooks of the signal.
+func (s *latencySampler) pause() {
+	s.Close()
+	s.paused = true
+}
+
+func (s *latencySampler) resume() {
+	s.paused = false
+	s.begin()
 }
 
 // Close ends a measure.

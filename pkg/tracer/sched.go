@@ -58,6 +58,18 @@ type schedReader struct {
 	steal     map[int]uint64 // of each core, at attach
 	allAt     time.Time      // when every thread was looked at last
 	unread    uint64         // how often something could not be read
+
+	threadsShed bool          // look at threads every threadsShedEvery
+	lookedAt    time.Time     // at threads
+	lookCPU     time.Duration // what that cost
+	skipped     uint64        // ticks at which they were not looked at
+
+	clockAhead  int64           // the run queues' clock, of CLOCK_MONOTONIC
+	est         *estimates[int] // by core; nil as long as the hook was always there
+	span        time.Time       // since when the hook is there
+	times       map[int]*sample.CPUTimes
+	attachedFor time.Duration // since scaledAt, in spans that are over
+	scaledAt    time.Time
 }
 
 // newSchedReader returns nil where the runq signal is not measured. What it
@@ -271,6 +283,31 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 		return nil
 	}
 	r.takeExits() // before: an address may have gone to a new thread
+	switch {
+	case r.isOff():
+		// What threads waited for cannot be told, nor what became of those that ended.
+		r.fillCores(s)
+	case r.threadsShed && !s.Final && time.Since(r.lookedAt) < threadsShedEvery:
+		r.skipped++
+		r.fillCores(s)
+	default:
+		began, _ := userCPU()
+		r.fillThreads(s)
+		if ended, err := userCPU(); err == nil {
+			r.lookCPU = ended - began
+		}
+		r.lookedAt = time.Now()
+	}
+	s.CGroups = r.groups.samples(s.Final)
+	r.stalls.drain(&r.unread)
+	return r.stalls.events(s.MonoNS, s.Final, r.groups)
+}
+
+// isOff reports whether the hook was detached to save its cost.
+func (r *schedReader) isOff() bool { return r.est != nil && r.est.off }
+
+// fillThreads looks at the threads, and the cores.
+func (r *schedReader) fillThreads(s *sample.Sample) {
 	all := s.Final || time.Since(r.allAt) >= allThreadsEvery
 	raws, err := r.threads(all)
 	r.count(err)
@@ -285,18 +322,38 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 	// What processes claim is compared with what their threads did by now.
 	s.Sched = r.sample(s.Final)
 	r.groups.addRivals(r.contended, r.table)
-	s.CGroups = r.groups.samples(s.Final)
 	r.procs.nextTick()
 	r.table.nextTick() // what ends from now on is of the next one
-	r.stalls.drain(&r.unread)
-	return r.stalls.events(s.MonoNS, s.Final, r.groups)
+}
+
+// lookCost is what looking at threads costs at each tick, in cores, beyond what
+// is left of it when it is shed.
+func (r *schedReader) lookCost(interval time.Duration) float64 {
+	if r == nil || interval >= threadsShedEvery {
+		return 0
+	}
+	return float64(r.lookCPU) * (1/float64(interval) - 1/float64(threadsShedEvery))
+}
+
+func (r *schedReader) setThreadsShed(shed bool) {
+	if r != nil {
+		r.threadsShed = shed
+	}
+}
+
+func (r *schedReader) looksShed() uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.skipped
 }
 
 // takeWaits reads what of the waits is no contention, and who contends.
 func (r *schedReader) takeWaits() {
 	byThread, err := readIter[bpf.SchedWaits](r.itWaits)
 	r.count(err)
-	gone, waits := r.table.takeWaits(byThread), r.kern.mapOf("thread_waits")
+	scale := r.waitScale()
+	gone, waits := r.table.takeWaits(byThread, scale), r.kern.mapOf("thread_waits")
 	if nearlyFull(waits, len(byThread)) {
 		gone = append(gone, r.table.dropWaits(byThread)...)
 	}
@@ -310,7 +367,7 @@ func (r *schedReader) takeWaits() {
 	byGroup, err := readIter[bpf.SchedWaits](r.itCGroups)
 	r.count(err)
 	for i := range byGroup {
-		r.groups.setWaits(&byGroup[i])
+		r.groups.setWaits(&byGroup[i], scale)
 	}
 	if r.contended, err = readIter[bpf.SchedContention](r.itRivals); err != nil {
 		r.count(err)
@@ -348,6 +405,12 @@ func (r *schedReader) fillCores(s *sample.Sample) {
 	var raw bpf.SchedCore
 	var now uint64
 	r.count(r.kern.variable("seen_at_ns", &now))
+	at := time.Now()
+	if r.est == nil {
+		r.clockAhead = int64(now) - int64(monoNS())
+	} else {
+		now = r.rqClock()
+	}
 	for i := range s.CPUs {
 		c := &s.CPUs[i]
 		if c.CPU >= r.possible {
@@ -357,7 +420,11 @@ func (r *schedReader) fillCores(s *sample.Sample) {
 			r.count(err)
 			continue
 		}
+		if r.isOff() {
+			continue
+		}
 		c.Runq = runqOf(&raw, r.epoch, now)
+		r.estimated(c.CPU, c.Runq, at)
 		if c.Times != nil {
 			steal := less(c.Times.StealNS, r.steal[c.CPU])
 			c.Runq.StealNS = &steal

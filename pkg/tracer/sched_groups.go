@@ -105,13 +105,9 @@ func (t *cgroupTable) active(id uint64) {
 }
 
 // setWaits takes in what of the waits of a group's own threads is no contention.
-func (t *cgroupTable) setWaits(raw *bpf.SchedWaits) {
+func (t *cgroupTable) setWaits(raw *bpf.SchedWaits, scale float64) {
 	old := t.waits[raw.CgroupId]
-	t.group(raw.CgroupId).own.RunTimes.Add(sample.RunTimes{
-		ThrottledNS: less(raw.ThrottledNs, old.ThrottledNs),
-		MaskNS:      less(raw.MaskNs, old.MaskNs),
-		StolenNS:    less(raw.StolenNs, old.StolenNs),
-	})
+	t.group(raw.CgroupId).own.RunTimes.Add(waitsSince(raw, &old, scale))
 	t.waits[raw.CgroupId] = *raw
 }
 

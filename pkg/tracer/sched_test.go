@@ -169,13 +169,13 @@ func TestWaitParts(t *testing.T) {
 		return bpf.SchedWaits{Task: uint64(tid), Tid: tid, StartNs: start, ThrottledNs: throttled}
 	}
 	tab.tickOf(aThread(1, 1, 2000, 1, 100), aThread(2, 2, 2000, 1, 100))
-	if gone := tab.takeWaits([]bpf.SchedWaits{part(1, 2000, 30), part(2, 2000, 40)}); gone != nil {
+	if gone := tab.takeWaits([]bpf.SchedWaits{part(1, 2000, 30), part(2, 2000, 40)}, 1); gone != nil {
 		t.Errorf("%v are gone", gone)
 	}
 	tab.nextTick()
 	end := aThread(1, 1, 2000, 1, 150)
 	tab.end(&end)
-	gone := tab.takeWaits([]bpf.SchedWaits{part(1, 2000, 35), part(2, 2000, 40)})
+	gone := tab.takeWaits([]bpf.SchedWaits{part(1, 2000, 35), part(2, 2000, 40)}, 1)
 	if !slices.Equal(gone, []uint32{1}) {
 		t.Errorf("%v are gone, want 1", gone)
 	}
@@ -183,15 +183,15 @@ func TestWaitParts(t *testing.T) {
 		t.Errorf("throttled %d and %d, want 35 and 40", a, b)
 	}
 	tab.tickOf(aThread(2, 2, 5000, 1, 10))
-	tab.takeWaits([]bpf.SchedWaits{part(2, 2000, 40)})
+	tab.takeWaits([]bpf.SchedWaits{part(2, 2000, 40)}, 1)
 	if tab.procs[2].total.ThrottledNS != 0 {
 		t.Errorf("the new owner of an address got the old one's waits: %+v", tab.procs[2].total)
 	}
 	// One that is not known yet keeps its element, for a tick.
-	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}); gone != nil {
+	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}, 1); gone != nil {
 		t.Errorf("%v are gone", gone)
 	}
-	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}); !slices.Equal(gone, []uint32{9}) {
+	if gone := tab.takeWaits([]bpf.SchedWaits{part(9, 6000, 40)}, 1); !slices.Equal(gone, []uint32{9}) {
 		t.Errorf("%v are gone, want 9", gone)
 	}
 }

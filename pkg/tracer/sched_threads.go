@@ -262,19 +262,19 @@ func (t *threadTable) byProcess() map[*processState][]*threadState {
 	return out
 }
 
-// takeWaits takes in what of the threads' waits is no contention, and returns
-// the threads whose element may go: they are gone, or were unknown twice.
-func (t *threadTable) takeWaits(raws []bpf.SchedWaits) (gone []uint32) {
+// takeWaits takes in what of the threads' waits is no contention, times scale,
+// and returns the threads whose element may go: they are gone, or were unknown twice.
+func (t *threadTable) takeWaits(raws []bpf.SchedWaits, scale float64) (gone []uint32) {
 	orphans := make(map[uint32]bool)
 	for i := range raws {
 		raw := &raws[i]
 		if st := t.threads[raw.Task]; st != nil && st.raw.StartNs == raw.StartNs && st.raw.Tid == raw.Tid {
-			t.addWaits(st, raw)
+			t.addWaits(st, raw, scale)
 			continue
 		}
 		st := t.gone[raw.Task]
 		if st != nil && st.raw.StartNs == raw.StartNs {
-			t.addWaits(st, raw)
+			t.addWaits(st, raw, scale)
 			gone = append(gone, raw.Tid)
 		} else if t.orphans[raw.Tid] {
 			gone = append(gone, raw.Tid)
@@ -300,12 +300,8 @@ func (t *threadTable) dropWaits(raws []bpf.SchedWaits) (tids []uint32) {
 	return tids
 }
 
-func (t *threadTable) addWaits(st *threadState, raw *bpf.SchedWaits) {
-	d := sample.RunTimes{
-		ThrottledNS: less(raw.ThrottledNs, st.waits.ThrottledNs),
-		MaskNS:      less(raw.MaskNs, st.waits.MaskNs),
-		StolenNS:    less(raw.StolenNs, st.waits.StolenNs),
-	}
+func (t *threadTable) addWaits(st *threadState, raw *bpf.SchedWaits, scale float64) {
+	d := waitsSince(raw, &st.waits, scale)
 	st.waits = *raw
 	if d == (sample.RunTimes{}) {
 		return
@@ -313,4 +309,20 @@ func (t *threadTable) addWaits(st *threadState, raw *bpf.SchedWaits) {
 	st.total.Add(d)
 	st.proc.total.Add(d)
 	t.note(st, d)
+}
+
+// waitsSince is what was taken apart since old, times scale where the hook was
+// not always there.
+func waitsSince(raw, old *bpf.SchedWaits, scale float64) sample.RunTimes {
+	d := sample.RunTimes{
+		ThrottledNS: less(raw.ThrottledNs, old.ThrottledNs),
+		MaskNS:      less(raw.MaskNs, old.MaskNs),
+		StolenNS:    less(raw.StolenNs, old.StolenNs),
+	}
+	if scale > 1 {
+		d.ThrottledNS = uint64(scale * float64(d.ThrottledNS))
+		d.MaskNS = uint64(scale * float64(d.MaskNS))
+		d.StolenNS = uint64(scale * float64(d.StolenNS))
+	}
+	return d
 }

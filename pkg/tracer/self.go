@@ -65,14 +65,11 @@ type selfMeter struct {
 	maps          uint64 // bytes
 
 	stats     io.Closer // while the kernel measures
-	since     time.Time // the present measure, or the pause since the last one, was taken in up to here
+	since     time.Time // everything was taken in up to here
 	begun     time.Time // the present measure or pause
-	before    programTotals
 	forbidden bool
-	// measured spans and what ran in them; total goes on at their rate in the pauses
-	span  time.Duration
-	spent programTotals
-	total programTotals
+	programs  map[string]*programMeter
+	total     programTotals
 }
 
 type programTotals struct {
@@ -80,8 +77,21 @@ type programTotals struct {
 	runs uint64
 }
 
+// programMeter is what one program costs while it is attached. In the pauses of
+// the measure it is taken to go on at the rate of the last one.
+type programMeter struct {
+	before   programTotals
+	span     time.Duration // of the present measure, that it was attached in
+	spent    programTotals
+	runRate  float64 // ns per ns
+	runsRate float64 // per ns
+}
+
 func newSelfMeter(k *kernel) (*selfMeter, error) {
-	m := &selfMeter{kern: k, losses: k.mapOf("losses"), backlogLosses: k.mapOf("backlog_losses"), schedLosses: k.mapOf("sched_losses")}
+	m := &selfMeter{
+		kern: k, losses: k.mapOf("losses"), backlogLosses: k.mapOf("backlog_losses"), schedLosses: k.mapOf("sched_losses"),
+		programs: make(map[string]*programMeter),
+	}
 	for _, o := range k.objects {
 		for _, mp := range o.maps.Maps {
 			m.maps += mapBytes(mp)
@@ -124,69 +134,130 @@ func (m *selfMeter) begin() {
 		return
 	}
 	now := time.Now()
-	m.stats, m.begun, m.since, m.before = stats, now, now, m.totals()
+	m.stats, m.begun, m.since = stats, now, now
+	for name := range m.kern.programs {
+		p := m.of(name)
+		p.before, _ = m.totals(name)
+		p.span, p.spent = 0, programTotals{}
+	}
 }
 
-// rotate begins and ends measures; call it often.
-func (m *selfMeter) rotate() {
+func (m *selfMeter) of(name string) *programMeter {
+	p := m.programs[name]
+	if p == nil {
+		p = &programMeter{}
+		m.programs[name] = p
+	}
+	return p
+}
+
+// rotate begins and ends measures; call it often. Wait says that a measure that
+// begins now would miss what is attached a part of the time.
+func (m *selfMeter) rotate(wait bool) {
 	age := time.Since(m.begun)
 	switch {
 	case m.stats != nil && age >= measureFor:
 		m.take()
 		m.Close()
 		m.begun = time.Now()
-	case m.stats == nil && age >= measureEvery-measureFor:
+		for _, p := range m.programs {
+			if p.span > 0 {
+				p.runRate = float64(p.spent.run) / float64(p.span)
+				p.runsRate = float64(p.spent.runs) / float64(p.span)
+			}
+		}
+	case m.stats == nil && age >= measureEvery-measureFor && !(wait && age < 2*measureEvery):
 		m.take()
 		m.begin()
 	}
 }
 
-// take brings the totals up to now.
+// take brings the totals up to now. It must be called before a hook is attached
+// or detached, since it takes the present ones for those of all the time since
+// the last call.
 func (m *selfMeter) take() {
 	at := time.Now()
 	passed := at.Sub(m.since)
 	m.since = at
-	if m.stats == nil {
-		if m.span > 0 {
-			share := float64(passed) / float64(m.span)
-			m.total.run += time.Duration(float64(m.spent.run) * share)
-			m.total.runs += uint64(float64(m.spent.runs) * share)
+	for name := range m.kern.programs {
+		p := m.of(name)
+		if m.stats == nil {
+			if !m.kern.isPaused(name) {
+				m.total.run += time.Duration(p.runRate * float64(passed))
+				m.total.runs += uint64(p.runsRate * float64(passed))
+			}
+			continue
 		}
-		return
+		now, ok := m.totals(name)
+		if !ok {
+			continue
+		}
+		run, runs := now.run-p.before.run, now.runs-p.before.runs
+		p.before = now
+		m.total.run += run
+		m.total.runs += runs
+		if !m.kern.isPaused(name) {
+			p.span += passed
+			p.spent.run += run
+			p.spent.runs += runs
+		}
 	}
-	now := m.totals()
-	d := programTotals{now.run - m.before.run, now.runs - m.before.runs}
-	m.before = now
-	// The rate to go on with is that of the latest measure.
-	if at.Sub(m.begun) == passed {
-		m.span, m.spent = 0, programTotals{}
-	}
-	m.span += passed
-	m.spent.run += d.run
-	m.spent.runs += d.runs
-	m.total.run += d.run
-	m.total.runs += d.runs
 }
 
-func (m *selfMeter) totals() (t programTotals) {
-	for _, p := range m.kern.programs {
-		if s, err := p.Stats(); err == nil {
-			t.run += s.Runtime
-			t.runs += s.RunCount
+func (m *selfMeter) totals(program string) (t programTotals, ok bool) {
+	s, err := m.kern.programs[program].Stats()
+	if err != nil {
+		return t, false
+	}
+	return programTotals{s.Runtime, s.RunCount}, true
+}
+
+// rates are what the BPF programs cost, in cores: of each signal while its hooks
+// are attached, and of all together as they are now, sampled ones by their share.
+func (m *selfMeter) rates(p *pacer) (signals map[string]float64, total float64) {
+	signals = make(map[string]float64)
+	mine := make(map[string]bool)
+	for signal, v := range m.kern.chosen {
+		for i := range v.hooks {
+			name := v.hooks[i].program
+			if !mine[name] && m.programs[name] != nil {
+				mine[name] = true
+				signals[signal] += m.programs[name].runRate
+			}
+		}
+		switch p.modes[signal] {
+		case paceFull:
+			total += signals[signal]
+		case paceSampled:
+			total += signals[signal] * paceShare
 		}
 	}
-	return t
+	for name, pm := range m.programs {
+		if !mine[name] {
+			total += pm.runRate // iterators, and what is attached on demand
+		}
+	}
+	return signals, total
+}
+
+// userCPU is what this process has used so far, the kernel's work for it included.
+func userCPU() (time.Duration, error) {
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		return 0, fmt.Errorf("read own CPU time: %w", err)
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), nil
 }
 
 func (m *selfMeter) read() (sample.Self, error) {
 	m.take()
 	s := sample.Self{MemoryBytes: m.maps + residentBytes(), Lost: make(map[string]uint64)}
 	s.BPFRunNS, s.BPFRunTotal = uint64(m.total.run), m.total.runs
-	var ru unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
-		return s, fmt.Errorf("read own CPU time: %w", err)
+	user, err := userCPU()
+	if err != nil {
+		return s, err
 	}
-	s.UserCPUNS = uint64(ru.Utime.Nano() + ru.Stime.Nano())
+	s.UserCPUNS = uint64(user)
 	for kind, name := range lossNames {
 		if err := addLost(s.Lost, name, m.losses, uint32(kind)); err != nil {
 			return s, err

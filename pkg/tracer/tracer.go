@@ -40,6 +40,9 @@ type Options struct {
 	MaxListeners, MaxWorkers uint32
 	// MaxDrops sizes the map of backlog drops: 1024 devices and cores when 0.
 	MaxDrops uint32
+	// Budget is what tracing may cost, in percent of the whole machine; beyond,
+	// it does without something (see sample.Budget). 0: it may cost what it costs.
+	Budget float64
 	// MaxThreads sizes the map of threads whose waits were taken apart: 16384
 	// when 0.
 	MaxThreads uint32
@@ -55,6 +58,8 @@ type Tracer struct {
 	netrx  *netrxReader
 	sched  *schedReader // nil: not measured
 	self   *selfMeter
+	pace   *pacer
+	rein   *reins
 	events *eventReader
 	zero   *sample.Sample // the first one, as of Open, until Next has returned it
 	next   time.Time
@@ -115,6 +120,8 @@ func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) erro
 	if t.self, err = newSelfMeter(t.kern); err != nil {
 		return err
 	}
+	t.pace = t.newPacer()
+	t.rein = newReins(t)
 	t.sched.noteHierarchy()
 	t.fillHeader()
 	t.next = time.Now().Add(t.opts.Interval)
@@ -176,14 +183,15 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 		case <-ctx.Done():
 			t.done = true
 			return t.collect(true)
-		case <-time.After(min(wait, checkEvery)):
+		case <-time.After(min(wait, checkEvery, t.pace.wait(time.Now()))):
 		}
 		if time.Until(t.next) > 0 {
 			if err := t.accept.checkQueues(); err != nil {
 				return nil, err
 			}
 		}
-		t.self.rotate()
+		t.pace.rotate(time.Now())
+		t.self.rotate(!t.pace.measurable(time.Now()))
 		t.netrx.latency.rotate()
 		t.sched.between()
 	}
@@ -231,6 +239,10 @@ func (t *Tracer) collect(final bool) (*sample.Sample, error) {
 		s.Self.Lost["netrx_unread"] = n
 	}
 	t.sched.addLost(s.Self.Lost)
+	if t.pace.failed > 0 {
+		s.Self.Lost["pacing_failed"] = t.pace.failed
+	}
+	s.Self.Budget = t.rein.tick(s)
 	return s, nil
 }
 

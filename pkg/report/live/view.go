@@ -139,6 +139,9 @@ func (v *View) header(w int) []part {
 		if cost := f.Cost.UserRatio + f.Cost.BPFRatio; model.Known(cost) {
 			add(4, Normal, "cost "+percentFine(cost)+" core")
 		}
+		if shed := model.ShedNow(f.Sample.Self.Budget); shed != "" {
+			add(9, Warn, "to save: "+shed)
+		}
 		if lost := "lost " + itoa(f.Cost.LostTotal); f.Cost.LostTotal == 0 {
 			add(0, Normal, lost)
 		} else {

@@ -50,10 +50,8 @@ func buildAccept(f *Frame, prev *sample.Accept) *Accept {
 		}
 	}
 	slices.SortFunc(a.Listeners, byAttention)
-	for _, s := range f.Header.Signals {
-		if s.Name == SignalWake && s.Accuracy != sample.Unavailable {
-			a.Accuracy = s.Accuracy
-		}
+	if acc := f.Accuracy(SignalWake); acc != sample.Unavailable {
+		a.Accuracy = acc
 	}
 	return a
 }

@@ -5,6 +5,7 @@ package model
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
@@ -21,6 +22,9 @@ type cgroupTotals struct {
 // buildCGroups is nil where no cpu controller is to be seen.
 func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 	now := f.Sample.CGroups
+	if f.Sample.Sched != nil {
+		b.ran = make(map[uint64]CGroup, len(now))
+	}
 	b.cgroups.begin()
 	var out []*CGroup
 	byID := make(map[uint64]*CGroup, len(now))
@@ -72,18 +76,39 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 	if !ok || f.Interval <= 0 {
 		return out
 	}
-	d, grew := minus(g.RunTimes, was.RunTimes)
-	counted := was.measured || isNew && possible(d.RunNS, f.Header.CPUs, f.Interval)
-	if f.Sched != nil && grew && counted {
-		out.Delta = d
-		out.Used, out.Waiting = cores(d.RunNS, f.Interval), cores(d.WaitNS, f.Interval)
-		out.Throttled, out.Contended = cores(d.ThrottledNS, f.Interval), cores(ContendedNS(d), f.Interval)
+	if f.Sample.Sched == nil && f.Sched != nil {
+		out.holds(b.ran[g.ID], float64(f.Interval)/float64(b.span))
+	} else {
+		d, grew := minus(g.RunTimes, was.RunTimes)
+		counted := was.measured || isNew && possible(d.RunNS, f.Header.CPUs, b.span)
+		if f.Sched != nil && grew && counted {
+			out.ranIn(b.span, d)
+			b.ran[g.ID] = *out
+			out.Delta = scaledTimes(d, float64(f.Interval)/float64(b.span))
+		}
 	}
 	if isNew {
 		was.cfs = &sample.Bandwidth{UsageNS: new(uint64)} // it was not there, or had no quota
 	}
 	out.bandwidth(f, was.cfs)
 	return out
+}
+
+// ranIn is what g's threads did in a span.
+func (g *CGroup) ranIn(span time.Duration, d sample.RunTimes) {
+	g.Delta = d
+	g.Used, g.Waiting = cores(d.RunNS, span), cores(d.WaitNS, span)
+	g.Throttled, g.Contended = cores(d.ThrottledNS, span), cores(ContendedNS(d), span)
+}
+
+// holds goes on at the rates of the last look at the threads; an interval is
+// such a part of what that covers.
+func (g *CGroup) holds(last CGroup, part float64) {
+	if last.ID != g.ID {
+		return // it was not there then
+	}
+	g.Delta = scaledTimes(last.Delta, part)
+	g.Used, g.Waiting, g.Throttled, g.Contended = last.Used, last.Waiting, last.Throttled, last.Contended
 }
 
 // bandwidth fills in what g's quota did, where it had one before as well.

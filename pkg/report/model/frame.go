@@ -37,9 +37,12 @@ type Frame struct {
 	Events  []Event
 }
 
-// Measured reports whether the header's signal of that name could attach. What
-// it counts is unknown where it could not, though the Sample says 0.
-func (f *Frame) Measured(signal string) bool { return measured(f.Header, signal) }
+// Measured reports whether the header's signal of that name could attach, and was
+// not given up to save its cost. What it counts is unknown where it was not,
+// though the Sample says 0.
+func (f *Frame) Measured(signal string) bool {
+	return measured(f.Header, signal) && f.budget().Degraded(signal) != sample.ShedOff
+}
 
 // MeasuredAt is Measured for one listener: a variant may see some and not others.
 func (f *Frame) MeasuredAt(l *Listener, signal string) bool {

@@ -47,6 +47,11 @@ type schedState struct {
 	contended *bases[rivals, uint64]
 	cgroups   *bases[uint64, cgroupTotals]
 	demands   map[uint64]*demand // by cgroup
+
+	looked   *Sched            // the last one; threads may be looked at less often than each tick
+	lookedAt uint64            // MonoNS of its Sample
+	span     time.Duration     // that it covers
+	ran      map[uint64]CGroup // what their threads did then, by id
 }
 
 func newSchedState() schedState {
@@ -59,9 +64,20 @@ func newSchedState() schedState {
 	}
 }
 
-// buildSched is nil where the runq signal is not measured.
+// buildSched is nil where the runq signal is not measured. Where threads were not
+// looked at in this tick, to save the cost, they go on as at the last look.
 func (b *schedState) buildSched(f *Frame) *Sched {
 	s := f.Sample.Sched
+	if s == nil && b.looked != nil && f.held() {
+		return b.looked.scaled(f.Interval, b.span)
+	}
+	b.span = f.Interval
+	if s != nil && b.looked != nil {
+		b.span = span(b.lookedAt, f.Sample.MonoNS)
+	}
+	whole := f.Interval
+	f.Interval = b.span
+	defer func() { f.Interval = whole }()
 	b.processes.begin()
 	b.threads.begin()
 	b.contended.begin()
@@ -79,7 +95,52 @@ func (b *schedState) buildSched(f *Frame) *Sched {
 	b.processes.end(s == nil || len(s.Processes) >= sample.MaxProcesses)
 	b.threads.end(false) // see buildThread
 	b.contended.end(s == nil || len(s.Contended) >= sample.MaxContended)
-	return out
+	b.looked, b.lookedAt = out, f.Sample.MonoNS
+	return out.scaled(whole, b.span)
+}
+
+// held reports whether threads are looked at less often than each tick.
+func (f *Frame) held() bool {
+	return f.Sample.Self.Budget.Degraded(sample.ShedThreads) != "" && f.Measured(SignalRunq)
+}
+
+// scaled is what s, which covers the span, comes to in an interval.
+func (s *Sched) scaled(interval, span time.Duration) *Sched {
+	if s == nil || span <= 0 || interval == span {
+		return s
+	}
+	part := float64(interval) / float64(span)
+	out := *s
+	out.Processes = slices.Clone(s.Processes)
+	for i := range out.Processes {
+		p := &out.Processes[i]
+		p.Delta, p.Switched = scaledTimes(p.Delta, part), scaledSwitches(p.Switched, part)
+		p.Top = slices.Clone(p.Top)
+		for k := range p.Top {
+			p.Top[k].Delta = scaledTimes(p.Top[k].Delta, part)
+		}
+	}
+	out.Contended = slices.Clone(s.Contended)
+	for i := range out.Contended {
+		out.Contended[i].Delta = scaled(out.Contended[i].Delta, part)
+	}
+	return &out
+}
+
+func scaled(n uint64, part float64) uint64 { return uint64(float64(n) * part) }
+
+func scaledTimes(t sample.RunTimes, part float64) sample.RunTimes {
+	return sample.RunTimes{
+		RunNS: scaled(t.RunNS, part), WaitNS: scaled(t.WaitNS, part), ThrottledNS: scaled(t.ThrottledNS, part),
+		MaskNS: scaled(t.MaskNS, part), StolenNS: scaled(t.StolenNS, part),
+	}
+}
+
+func scaledSwitches(s sample.Switches, part float64) sample.Switches {
+	return sample.Switches{
+		Voluntary: scaled(s.Voluntary, part), Involuntary: scaled(s.Involuntary, part),
+		Wakes: scaled(s.Wakes, part), Migrations: scaled(s.Migrations, part),
+	}
 }
 
 func (b *schedState) buildProcess(f *Frame, p *sample.Process) Process {

@@ -97,6 +97,8 @@ type Self struct {
 	// accept() returned plus the misses of its program is the truth.
 	RecursionMisses   uint64            `json:"recursion_misses_total"`
 	RecursionMissesBy map[string]uint64 `json:"recursion_misses_by,omitempty"`
+	// Budget is nil where the cost has no bound.
+	Budget *Budget `json:"budget,omitempty"`
 }
 
 // Host is what /proc/stat says of all CPUs together, since boot. The kernel
@@ -264,4 +266,54 @@ type Event struct {
 	Cores       uint32   `json:"cores,omitempty"`
 	Threads     uint32   `json:"threads,omitempty"`
 	TIDs        []uint32 `json:"tids,omitempty"`
+}
+
+// Budget is what tracing may cost, and what is done without to keep to it.
+// Ratios are of the whole machine: 1 is all of its cores.
+type Budget struct {
+	Limit float64 `json:"limit_ratio"`
+	Cost  float64 `json:"cost_ratio"` // BPF programs and tracer, when judged last
+	// Exceeded: the cost is above the limit, and there is nothing left to shed.
+	Exceeded bool `json:"exceeded,omitempty"`
+	// Shed are the things that are, or were, done without, in the order in which
+	// they are given up.
+	Shed []Shed `json:"shed,omitempty"`
+	// EventsShedTotal counts the events that were not sent for it.
+	EventsShedTotal uint64 `json:"events_shed_total,omitempty"`
+	// LooksShedTotal counts the ticks at which threads were not looked at.
+	LooksShedTotal uint64 `json:"thread_looks_shed_total,omitempty"`
+}
+
+// What is shed, besides signals by name, and how.
+const (
+	ShedEvents  = "events"
+	ShedThreads = "threads" // what single threads, processes and cgroups ran and waited
+	// ShedSampled: it is looked at a part of the time, and extrapolated. ShedOff:
+	// not at all.
+	ShedSampled = "sampled"
+	ShedOff     = "off"
+)
+
+// Shed is one thing that is, or was, done without.
+type Shed struct {
+	What       string `json:"what"` // events, threads, or a signal
+	How        string `json:"how"`
+	Now        bool   `json:"now,omitempty"`
+	TimesTotal uint64 `json:"times_total"`
+	ForNS      uint64 `json:"for_ns"` // in all, since attach
+}
+
+// Degraded says in what way the named thing is shed now: ShedSampled, ShedOff, or
+// "" where it is not.
+func (b *Budget) Degraded(what string) string {
+	how := ""
+	if b == nil {
+		return how
+	}
+	for _, s := range b.Shed {
+		if s.What == what && s.Now && how != ShedOff {
+			how = s.How
+		}
+	}
+	return how
 }
