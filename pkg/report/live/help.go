@@ -2,7 +2,12 @@
 
 package live
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+)
 
 // keysHelp explains the keys.
 var keysHelp = []string{
@@ -77,9 +82,22 @@ var legend = []string{
 	"~  estimate   !!  critical   !  warning",
 }
 
+// shedHelp says what is done without, which the header line only names.
+func (v *View) shedHelp() []string {
+	if v.Frame == nil || v.Frame.Sample == nil {
+		return nil
+	}
+	b := v.Frame.Sample.Self.Budget
+	words := model.ShedNow(b)
+	if words == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("shed, to cost no more than %g%% of the machine (--budget):", 100*b.Limit), "  " + words, ""}
+}
+
 func (v *View) drawHelp(g *Grid, y, n int) {
 	drawTitle(g, y, "HELP", "")
-	for i, t := range slices.Concat(keysHelp, panelHelp[v.UI.Panel], legend) {
+	for i, t := range slices.Concat(v.shedHelp(), keysHelp, panelHelp[v.UI.Panel], legend) {
 		if i < n-1 {
 			g.put(tableLeft, y+1+i, clip(t, g.W-tableLeft), Normal, g.W)
 		}

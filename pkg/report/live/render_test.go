@@ -56,6 +56,20 @@ func with(v View, change func(*View)) View {
 	return v
 }
 
+// shed is a herd on a machine where tracing costs more than it may.
+func shed(what ...string) View {
+	v := herdView()
+	s := *v.Frame.Sample
+	s.Self.Budget = &sample.Budget{Limit: 0.01, Cost: 0.02}
+	for _, w := range what {
+		s.Self.Budget.Shed = append(s.Self.Budget.Shed, sample.Shed{What: w, How: sample.ShedSampled, Now: true, TimesTotal: 1})
+	}
+	f := *v.Frame
+	f.Sample = &s
+	v.Frame = &f
+	return v
+}
+
 func notMeasured() View {
 	v := herdView()
 	v.Active, v.Events = nil, nil
@@ -103,6 +117,9 @@ func TestGolden(t *testing.T) {
 		{"not-measured-80x24", notMeasured(), 80, 24},
 		{"no-wake-80x24", noWake(), 80, 24},
 		{"help-80x24", with(herdView(), func(v *View) { v.UI.Help = true }), 80, 24},
+		{"shed-80x24", shed("netrx", "wake"), 80, 24},
+		{"shed-much-40x12", shed(sample.ShedEvents, sample.ShedThreads, "netrx", "wake", "runq"), 40, 12},
+		{"shed-help-80x24", with(shed(sample.ShedEvents, "netrx"), func(v *View) { v.UI.Help = true }), 80, 24},
 		{"many-80x24", manyView(200), 80, 24},
 		{"many-120x40", with(manyView(200), func(v *View) { v.UI.List.Selected = 100 }), 120, 40},
 		{"hostile-80x24", hostileView(), 80, 24},

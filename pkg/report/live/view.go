@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
@@ -139,8 +140,12 @@ func (v *View) header(w int) []part {
 		if cost := f.Cost.UserRatio + f.Cost.BPFRatio; model.Known(cost) {
 			add(4, Normal, "cost "+percentFine(cost)+" core")
 		}
-		if shed := model.ShedNow(f.Sample.Self.Budget); shed != "" {
-			add(9, Warn, "to save: "+shed)
+		if shed := model.ShedNames(f.Sample.Self.Budget); len(shed) > 0 {
+			text := "shed " + strings.Join(shed, " ")
+			if width(text) > 24 {
+				text = "shed " + strconv.Itoa(len(shed)) + " (?)"
+			}
+			add(9, Warn, text)
 		}
 		if lost := "lost " + itoa(f.Cost.LostTotal); f.Cost.LostTotal == 0 {
 			add(0, Normal, lost)

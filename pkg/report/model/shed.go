@@ -4,6 +4,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,24 @@ func (f *Frame) Accuracy(signal string) string {
 		}
 	}
 	return ""
+}
+
+// ShedNames are what is done without now: a name with ~ is looked at a part of the
+// time, one with - not at all.
+func ShedNames(b *sample.Budget) (names []string) {
+	if b == nil {
+		return nil
+	}
+	for _, s := range b.Shed {
+		name := Printable(s.What) + "~"
+		if b.Degraded(s.What) == sample.ShedOff {
+			name = Printable(s.What) + "-"
+		}
+		if s.Now && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // ShedNow says in words what is done without; "" where nothing is.
