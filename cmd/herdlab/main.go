@@ -52,6 +52,7 @@ var scenarios = []scenario{
 	{"listen", "a listener that refuses clients: full accept queue, full SYN queue, cookies, and healthy twins", runListen},
 	{"netrx", "packets between a device and a socket: an input backlog that overflows, NET_RX on one core", runNetRX},
 	{"sched", "threads that want to run and do not: piling, throttling, overselling; CPU time that hides; healthy twins", runSched},
+	{"churn", "threads, processes, listeners, namespaces and cgroups that come and go, at bounded rates", runChurn},
 }
 
 var roles = []role{
@@ -64,6 +65,7 @@ var roles = []role{
 	{roleSchedMake, runSchedMake},
 	{roleSchedJob, runSchedJob},
 	{roleSchedChurn, runSchedChurn},
+	{roleChurnPart, runChurnPart},
 }
 
 // init pins the main goroutine to the main thread, for two reasons: a worker
