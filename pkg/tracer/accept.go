@@ -169,7 +169,7 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 			return nil, nil, fmt.Errorf("read worker map: %w", err)
 		}
 	}
-	r.takeWorkers(workers)
+	r.takeWorkers(workers, true)
 	if first {
 		r.findIdle()
 	} else if err := r.refreshHolders(); err != nil {
@@ -294,13 +294,18 @@ func (r *acceptReader) close(ls *listenerState) {
 	r.events = append(r.events, sample.Event{MonoNS: monoNS(), Kind: sample.EventListenerClosed, Inode: ls.raw.Ino})
 }
 
-// takeWorkers takes in the workers' counters and banks those that ended.
-func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker) {
+// takeWorkers takes in the workers' counters and banks those that ended. Whose
+// listener is not known is judged by ticks alone: between two, one that has died
+// is not taken in yet.
+func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 	r.estimateWorkers(raws)
 	orphans := make(map[uint64]int)
 	for i := range raws {
 		raw := &raws[i]
 		ls := r.byInode[raw.Ino]
+		if ls == nil && !tick {
+			continue
+		}
 		if ls == nil {
 			// Its listener came up since the listeners were read; or was lost,
 			// a map being full, if that does not change.
@@ -339,7 +344,9 @@ func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker) {
 			r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
 		}
 	}
-	r.orphans = orphans
+	if tick {
+		r.orphans = orphans
+	}
 	for _, ls := range r.byInode {
 		ls.bankEnded()
 	}

@@ -87,7 +87,7 @@ func (r *acceptReader) peek(fresh []*listenerState) error {
 	if err != nil {
 		return fmt.Errorf("read worker map: %w", err)
 	}
-	r.takeWorkers(workers)
+	r.takeWorkers(workers, false)
 	for _, ls := range fresh {
 		for _, w := range ls.workers {
 			r.resolve(ls, w)

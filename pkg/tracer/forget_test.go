@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/bpf"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// TestListenerDiedBetweenTicks: its workers wait for the tick that takes it in,
+// however often others are looked at meanwhile.
+func TestListenerDiedBetweenTicks(t *testing.T) {
+	tr := open(t, Options{})
+	next(t, tr)
+	fd, dead := listenOn(t, 0, 8)
+	knock(t, dead)
+	c, _, err := unix.Accept(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(c)
+	unix.Close(fd)
+	for range 8 {
+		fd, port := listenOn(t, 0, 8)
+		knock(t, port)
+		if c, _, err = unix.Accept(fd); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(c)
+		tr.accept.looked = time.Time{} // however long that took
+		if err := tr.accept.checkQueues(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accepts := uint64(0)
+	for _, l := range final(t, tr).Accept.Listeners {
+		if int(l.Port) == dead {
+			accepts += l.AcceptsTotal
+		}
+	}
+	if accepts != 1 {
+		t.Errorf("%d accepts from the listener that died, want 1", accepts)
+	}
+}
+
+// TestForgottenNamespaces: of many that are over, each is known to be no new one;
+// the new ones begin at 0 all the same.
+func TestForgottenNamespaces(t *testing.T) {
+	l := &listenReader{born: make(map[uint32]*sample.TCPExt), netns: make(map[sample.NetNSID]*netnsState), forgotten: make(map[sample.NetNSID]bool)}
+	at := func(inode uint32) *netnsState {
+		ls := &listenerState{raw: bpf.AcceptListener{Netns: inode, NetnsCookie: uint64(inode), Live: 1}}
+		l.look(ls)
+		return l.netns[ls.netns()]
+	}
+	for i := range uint32(netnsKept) + 1 {
+		at(100 + i)
+	}
+	l.forget()
+	if len(l.netns) != 0 || len(l.forgotten) != netnsKept+1 {
+		t.Fatalf("%d namespaces are known, %d forgotten", len(l.netns), len(l.forgotten))
+	}
+	if ns := at(7); ns.base == nil || *ns.base != (sample.TCPExt{}) {
+		t.Errorf("a new one begins at %v, want 0", ns.base)
+	}
+	if ns := at(100); ns.base != nil {
+		t.Errorf("one that came back begins at %v, want what is read next", *ns.base)
+	}
+	for i := range uint32(forgottenKept) {
+		l.netns[sample.NetNSID{Inode: 1 << 20, Cookie: uint64(i)}] = &netnsState{}
+	}
+	l.forget()
+	if len(l.forgotten) > forgottenKept || !l.crowded {
+		t.Errorf("%d are remembered (crowded: %v), want %d at most", len(l.forgotten), l.crowded, forgottenKept)
+	}
+}
+
+// TestGroupsUnseen: where no group can be seen, none is kept.
+func TestGroupsUnseen(t *testing.T) {
+	g := &cgroupTable{groups: make(map[uint64]*groupState), waits: make(map[uint64]bpf.SchedWaits)}
+	for id := range uint64(100) {
+		g.add(id, &activity{})
+		g.active(id)
+		g.setWaits(&bpf.SchedWaits{CgroupId: id})
+	}
+	g.samples(false)
+	if len(g.groups)+len(g.waits)+len(g.pending) != 0 || len(g.dropped) != 100 {
+		t.Errorf("%d groups, %d waits, %d pending are kept, and %d dropped", len(g.groups), len(g.waits), len(g.pending), len(g.dropped))
+	}
+}
