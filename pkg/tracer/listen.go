@@ -33,12 +33,15 @@ type listenReader struct {
 	sampledPeak bool // the accept queue's high-water mark is not kept by a hook
 	sampledSyn  bool // nor is that of the SYN queue
 
-	born    map[uint32]*sample.TCPExt // namespaces that were there before attach; what was counted by then, if known
-	netns   map[sample.NetNSID]*netnsState
-	crowded bool // namespaces were forgotten, and may come back
-	turn    int
-	looked  time.Time
-	unread  uint64 // times that the clients could not be read
+	born   map[uint32]*sample.TCPExt // namespaces that were there before attach; what was counted by then, if known
+	netns  map[sample.NetNSID]*netnsState
+	turn   int
+	looked time.Time
+	unread uint64 // times that the clients could not be read
+	// Namespaces that were forgotten, and may come back; crowded: there were too
+	// many to know them.
+	forgotten map[sample.NetNSID]bool
+	crowded   bool
 }
 
 // queueState is what the reader keeps of one TCP listener's queues.
@@ -68,6 +71,7 @@ func newListenReader(k *kernel, born map[uint32]*sample.TCPExt) *listenReader {
 		clients:     newClientMap(k),
 		born:        born,
 		netns:       make(map[sample.NetNSID]*netnsState),
+		forgotten:   make(map[sample.NetNSID]bool),
 	}
 	for i := range v.hooks {
 		if v.hooks[i].demand {
@@ -86,7 +90,7 @@ func (l *listenReader) look(ls *listenerState) {
 		l.netns[ls.netns()] = ns
 		base, old := l.born[raw.Netns]
 		switch {
-		case l.crowded: // what is new may have been forgotten: it begins when it is read
+		case l.crowded || l.forgotten[ns.id]: // it begins when it is read
 		case !old || l.reused(ns):
 			ns.base = &sample.TCPExt{} // it began after us, at 0
 		default:

@@ -24,6 +24,8 @@ const (
 	// netnsKept is how many namespaces are known at most, those without
 	// listeners included.
 	netnsKept = 1024
+	// forgottenKept is of how many others it is known that they were.
+	forgottenKept = 1 << 16
 )
 
 // netnsState is one network namespace that has TCP listeners.
@@ -167,10 +169,14 @@ func (l *listenReader) forget() {
 	if len(l.netns) <= netnsKept {
 		return
 	}
-	l.crowded = true
 	for key, ns := range l.netns {
 		if !ns.used {
 			delete(l.netns, key)
+			if len(l.forgotten) >= forgottenKept {
+				l.crowded = true
+				clear(l.forgotten)
+			}
+			l.forgotten[key] = true
 		}
 	}
 }
