@@ -158,6 +158,7 @@ func (t *cgroupTable) path(id uint64) string {
 // samples reads the files, adds up, and returns what is worth showing.
 func (t *cgroupTable) samples(final bool) []sample.CGroup {
 	if t.files == nil {
+		t.forgetAll()
 		return nil
 	}
 	t.files.tick(t.pending, final)
@@ -308,6 +309,16 @@ func (t *cgroupTable) forget() {
 		delete(t.waits, g.id)
 		t.dropped = append(t.dropped, g.id)
 	}
+}
+
+// forgetAll is for where no group can be seen, and so none be found to be gone.
+func (t *cgroupTable) forgetAll() {
+	for id := range t.waits {
+		t.dropped = append(t.dropped, id)
+	}
+	clear(t.groups)
+	clear(t.waits)
+	t.pending = t.pending[:0]
 }
 
 // endedGroups bounds the groups that are gone and in the last Sample.
