@@ -40,6 +40,7 @@ type clientMap struct {
 	done        map[uint64]*sample.RefusedClients // those that have given up
 	refusals    uint64                            // by all, when it was swept
 	swept       time.Time
+	left        bool // clients of listeners that are gone were left in the map
 	keys        []bpf.AcceptClientKey
 	values      []bpf.AcceptClient
 }
@@ -69,7 +70,7 @@ func (c *clientMap) sweep(listeners map[uint64]*listenerState) error {
 		refusals += ls.queues.seen.Total()
 	}
 	age := time.Since(c.swept)
-	if refusals == c.refusals && (age < sweepEvery || len(c.now) == 0) {
+	if refusals == c.refusals && (age < sweepEvery || len(c.now) == 0 && !c.left) {
 		return nil
 	}
 	c.refusals, c.swept = refusals, time.Now()
@@ -105,6 +106,7 @@ func (c *clientMap) count(fresh map[uint64]*sample.RefusedClients, listeners map
 	for inode := range c.now {
 		held[inode] = 0 // where the last one has given up, too
 	}
+	c.left = false
 	now := monoNS()
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -115,6 +117,8 @@ func (c *clientMap) count(fresh map[uint64]*sample.RefusedClients, listeners map
 			if listeners[k.Ino] == nil {
 				if idle > sweepEvery { // else it may be too new to be known
 					gone = append(gone, *k)
+				} else {
+					c.left = true
 				}
 				continue
 			}
