@@ -33,6 +33,9 @@ const (
 	// stallStateIdle is after what time a run queue's state may go: a group may
 	// be gone, and nothing tells.
 	stallStateIdle = time.Minute
+	// stallStateShort is that once half of their map is taken, for those that are
+	// in no stop.
+	stallStateShort = time.Second
 )
 
 // stallReader makes events of the stops of single run queues.
@@ -43,6 +46,7 @@ type stallReader struct {
 	held    []bpf.SchedStall
 	dropped uint64
 	swept   time.Time
+	crowded bool // half of states was taken when it was swept
 }
 
 func newStallReader(k *kernel) (*stallReader, error) {
@@ -134,20 +138,29 @@ func stallEvent(stalls []bpf.SchedStall, groups *cgroupTable) sample.Event {
 	return e
 }
 
-// sweep frees the states of run queues that have long been quiet.
+// sweep frees the states of run queues that have long been quiet; once half of
+// the map is taken, at each tick. One that begins anew in no stop loses nothing.
 func (r *stallReader) sweep(nowNS uint64) {
-	if time.Since(r.swept) < stallStateIdle/4 {
+	if !r.crowded && time.Since(r.swept) < stallStateIdle/4 {
 		return
 	}
 	r.swept = time.Now()
 	var key uint64
 	var s bpf.SchedStallState
-	var idle []uint64
+	var idle, short []uint64
+	n := 0
 	it := r.states.Iterate()
 	for it.Next(&key, &s) {
-		if s.UsedMonoNs+uint64(stallStateIdle) < nowNS {
+		n++
+		switch quiet := time.Duration(less(nowNS, s.UsedMonoNs)); {
+		case quiet > stallStateIdle:
 			idle = append(idle, key)
+		case quiet > stallStateShort && s.StoppedNs == 0:
+			short = append(short, key)
 		}
+	}
+	if r.crowded = 2*n > int(r.states.MaxEntries()); r.crowded {
+		idle = append(idle, short...)
 	}
 	for _, key := range idle {
 		r.states.Delete(key)
