@@ -8,6 +8,7 @@ CLANG   ?= clang-19
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
+DURATION ?= 1h
 
 # bpf2go's compiler, the headers of bpf_helpers.h, and what the tests run against.
 TEST_PACKAGES := clang-19 clang-format-19 libbpf-dev gunicorn nginx-light wrk tmux iproute2 procps
@@ -39,6 +40,10 @@ test: test-deps build lint check-generated ## Pass every test, real BPF included
 .PHONY: test-short
 test-short: ## Pass the tests that need neither root nor BPF
 	$(GO) test -short ./...
+
+.PHONY: test-endurance
+test-endurance: test-deps build ## Wear it out for DURATION (1h), and see that it stays as it is (root)
+	HERDTRACE_ROOT_TESTS=1 HERDTRACE_ENDURANCE=$(DURATION) $(GO) test -count=1 -v -timeout 0 -run 'TestEndurance$$|TestKilled' ./cmd/herdtrace
 
 .PHONY: test-deps
 test-deps:

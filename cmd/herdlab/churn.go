@@ -83,8 +83,8 @@ type churnOracle struct {
 	Cgroup     string `json:"cgroup"`     // all of the load ran in it, or below it
 	FirstPort  int    `json:"first_port"` // of the TCP listeners
 	Ports      int    `json:"ports"`
-	UnixDir    string `json:"unix_dir"` // where the unix listeners were
-	RunNS      int64  `json:"run_ns"`   // of the load since it was let go
+	UnixPrefix string `json:"unix_prefix"` // of the abstract names of the unix listeners
+	RunNS      int64  `json:"run_ns"`      // of the load since it was let go
 	churnCounts
 }
 
@@ -93,7 +93,7 @@ type churnLab struct {
 	cfg   *churnConfig
 	talk  io.Writer
 	group churnGroup
-	dir   string
+	unix  string // what the names of unix listeners begin with
 
 	mu     sync.Mutex // abandon may come from a signal
 	gone   bool
@@ -131,7 +131,7 @@ func (l *churnLab) run(ctx context.Context, stdout io.Writer) error {
 	}
 	o := churnOracle{
 		V: 1, Type: "oracle", Mode: "churn", DurationNS: time.Since(begin).Nanoseconds(), churnCounts: counts,
-		Cgroup: l.group.path, FirstPort: l.cfg.Port, Ports: churnPorts, UnixDir: l.dir,
+		Cgroup: l.group.path, FirstPort: l.cfg.Port, Ports: churnPorts, UnixPrefix: l.unix,
 	}
 	for i, p := range l.parts {
 		if usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
@@ -148,9 +148,8 @@ func (l *churnLab) run(ctx context.Context, stdout io.Writer) error {
 
 // start makes the cgroup and the parts, and waits until all of them wait.
 func (l *churnLab) start() (err error) {
-	if l.dir, err = os.MkdirTemp("", "herdlab-churn-"); err != nil {
-		return fmt.Errorf("make a directory for the unix sockets: %w", err)
-	}
+	// No files, which would stay if this process were killed.
+	l.unix = fmt.Sprintf("@herdlab-churn-%d-", os.Getpid())
 	if err := l.group.create(l.talk); err != nil {
 		return err
 	}
@@ -158,7 +157,7 @@ func (l *churnLab) start() (err error) {
 		if part.wants == nil || !part.wants(l.cfg) {
 			continue
 		}
-		c, err := startChild(roleChurnPart, churnPartConfig{Part: part.name, Dir: l.dir, Group: l.group.paths, churnConfig: *l.cfg}, churnEnv())
+		c, err := startChild(roleChurnPart, churnPartConfig{Part: part.name, Unix: l.unix, Group: l.group.paths, churnConfig: *l.cfg}, churnEnv())
 		if err != nil {
 			return err
 		}
@@ -278,15 +277,7 @@ func (l *churnLab) close() error {
 	for _, p := range l.parts {
 		p.reap(stopLimit)
 	}
-	return l.remove()
-}
-
-func (l *churnLab) remove() error {
-	err := l.group.remove()
-	if l.dir != "" {
-		err = errors.Join(err, os.RemoveAll(l.dir))
-	}
-	return err
+	return l.group.remove()
 }
 
 // abandon is close in a hurry, beside whatever run is doing.
@@ -297,7 +288,7 @@ func (l *churnLab) abandon() {
 		_ = p.cmd.Process.Kill()
 	}
 	l.mu.Unlock()
-	if err := l.remove(); err != nil {
+	if err := l.group.remove(); err != nil {
 		fmt.Fprintf(l.talk, "herdlab: %v\n", err)
 	}
 }

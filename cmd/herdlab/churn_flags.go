@@ -25,6 +25,7 @@ type churnConfig struct {
 	Namespaces  float64       `json:"namespaces"`
 	SpaceLife   time.Duration `json:"space_life"`
 	Cgroups     float64       `json:"cgroups"`
+	CgroupLife  time.Duration `json:"cgroup_life"`
 	Drops       float64       `json:"drops"`
 	Port        int           `json:"port"`
 	Duration    time.Duration `json:"duration"`
@@ -47,6 +48,7 @@ func parseChurn(args []string, helpOut io.Writer) (*churnConfig, error) {
 	fs.Float64Var(&c.Namespaces, "namespaces", 0.5, "network namespaces per second, with two listeners each")
 	fs.DurationVar(&c.SpaceLife, "namespace-life", 3*time.Second, "how long such a namespace stays after its last connection")
 	fs.Float64Var(&c.Cgroups, "cgroups", 2, "cgroups per second, throttled; some are renamed, some removed while their quota is used up")
+	fs.DurationVar(&c.CgroupLife, "cgroup-life", 2500*time.Millisecond, "how long a cgroup lives at least: one that no tick has seen has no name for a tracer")
 	fs.Float64Var(&c.Drops, "drops", 0.1, "overflows of a CPU's input backlog per second, each in a namespace of its own (herdlab netrx)")
 	fs.IntVar(&c.Port, "port", 20000, fmt.Sprintf("first of the %d ports that the listeners use, in namespaces of their own", churnPorts))
 	fs.DurationVar(&c.Linger, "linger", 0, "keep the cgroup of the load this long after the oracle")
@@ -76,6 +78,7 @@ func (c *churnConfig) validate() error {
 		{!(c.Namespaces >= 0 && c.Namespaces <= 10), fmt.Sprintf("--namespaces %v: use 0 (none) to 10 per second", c.Namespaces)},
 		{c.SpaceLife < 0 || c.SpaceLife > time.Minute, fmt.Sprintf("--namespace-life %v: use 0 to 1m", c.SpaceLife)},
 		{!(c.Cgroups >= 0 && c.Cgroups <= 20), fmt.Sprintf("--cgroups %v: use 0 (none) to 20 per second", c.Cgroups)},
+		{c.CgroupLife < 0 || c.CgroupLife > time.Minute, fmt.Sprintf("--cgroup-life %v: use 0 to 1m", c.CgroupLife)},
 		{!(c.Drops >= 0 && c.Drops <= 1), fmt.Sprintf("--drops %v: use 0 (none) to 1 per second", c.Drops)},
 		{c.Port < 1 || c.Port > 65536-churnPorts, fmt.Sprintf("--port %d: use 1 to %d", c.Port, 65536-churnPorts)},
 		{c.Linger < 0, fmt.Sprintf("--linger %v: use 0 or more", c.Linger)},

@@ -21,8 +21,8 @@ import (
 const (
 	churnPrefix = "herdlab-churn-"
 	churnWork   = "work" // where the processes are: v2 wants them in a leaf
-	churnPeriod = 20000  // us
-	churnQuota  = 2000   // us
+	churnPeriod = 50000  // us
+	churnQuota  = 1000   // us, the least that the kernel allows
 	// churnStops is how often a cgroup is throttled in its life, at least.
 	churnStops = 3
 )
@@ -125,7 +125,7 @@ func (p *churnPart) cgroups() error {
 	if err := p.begin(); err != nil {
 		return err
 	}
-	atOnce := make(slots, 8) // each burns a tenth of a core
+	atOnce := make(slots, churnAtOnce) // each burns a fiftieth of a core
 	p.pace(p.cfg.Cgroups, func(n int) {
 		if !atOnce.take() {
 			return
@@ -224,19 +224,18 @@ func setQuota(h *cpuHierarchy, dir string, quotaUS, periodUS int) error {
 	return nil
 }
 
-// awaitStops waits until the cgroup was throttled some times.
+// awaitStops waits until the cgroup was throttled some times, and is old enough.
 func (p *churnPart) awaitStops(h *cpuHierarchy, dir string) error {
-	for end := time.Now().Add(startLimit); !p.stopped.Load(); rawNap(-1, int64(churnPoll)) {
+	for begin := time.Now(); ; rawNap(-1, int64(churnPoll)) {
 		s, err := h.stat(dir)
-		if err != nil {
+		age := time.Since(begin)
+		switch {
+		case err != nil:
 			return err
-		}
-		if s.NrThrottled >= churnStops {
+		case s.NrThrottled >= churnStops && age >= p.cfg.CgroupLife:
 			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("wait for %s to be throttled: it was %d times within %v", dir, s.NrThrottled, startLimit)
+		case age > startLimit+p.cfg.CgroupLife:
+			return fmt.Errorf("wait for %s to be throttled: it was %d times within %v", dir, s.NrThrottled, age)
 		}
 	}
-	return nil
 }

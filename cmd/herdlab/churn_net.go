@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +21,9 @@ const (
 	churnIOLimit  = 5 // seconds for one connect() or read()
 	churnBacklog  = 64
 	churnFullFrom = 1 // backlog of a listener whose queue shall be full
+	// churnRefuseGap lets a tracer that looks a few times a second find the queue
+	// full, and look at the clients after that.
+	churnRefuseGap = 50 * time.Millisecond
 )
 
 // churnKind is one way to listen.
@@ -134,7 +137,7 @@ type churnListener struct {
 	part    *churnPart
 	kind    *churnKind
 	n, port int
-	path    string // of a unix socket
+	name    string // of a unix socket, abstract
 	fds     []int
 	clients []int // that wait in its queue
 }
@@ -163,8 +166,8 @@ func (l *churnListener) open() error {
 func (l *churnListener) socket() (fd int, err error) {
 	domain, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: l.port, Addr: [4]byte{127, 0, 0, 1}})
 	if l.kind.proto == 0 {
-		l.path = filepath.Join(l.part.cfg.Dir, fmt.Sprintf("%d-%d.sock", os.Getpid(), l.n))
-		domain, sa = unix.AF_UNIX, &unix.SockaddrUnix{Name: l.path}
+		l.name = fmt.Sprintf("%s%d", l.part.cfg.Unix, l.n)
+		domain, sa = unix.AF_UNIX, &unix.SockaddrUnix{Name: l.name}
 	}
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err = unix.Socket(domain, kind, l.kind.proto)
@@ -194,9 +197,6 @@ func (l *churnListener) socket() (fd int, err error) {
 func (l *churnListener) close() {
 	for _, fd := range append(l.fds, l.clients...) {
 		unix.Close(fd)
-	}
-	if l.path != "" {
-		_ = os.Remove(l.path)
 	}
 }
 
@@ -294,8 +294,8 @@ func (l *churnListener) dial() int {
 }
 
 func (l *churnListener) target() unix.Sockaddr {
-	if l.path != "" {
-		return &unix.SockaddrUnix{Name: l.path}
+	if l.name != "" {
+		return &unix.SockaddrUnix{Name: l.name}
 	}
 	return &unix.SockaddrInet4{Port: l.port, Addr: [4]byte{127, 0, 0, 1}}
 }
@@ -303,7 +303,7 @@ func (l *churnListener) target() unix.Sockaddr {
 // client makes a socket with an address that no client has had for long.
 func (l *churnListener) client(flags int) (fd int, err error) {
 	domain := unix.AF_INET
-	if l.path != "" {
+	if l.name != "" {
 		domain = unix.AF_UNIX
 	}
 	if fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0); err != nil {
@@ -342,6 +342,7 @@ func (l *churnListener) refuse() error {
 		if err != nil && err != unix.EINPROGRESS {
 			return fmt.Errorf("send a SYN: %w", err)
 		}
+		rawNap(-1, int64(churnRefuseGap))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ const (
 // churnPartConfig travels to a part in its argument.
 type churnPartConfig struct {
 	Part   string     `json:"part"`
-	Dir    string     `json:"dir"`
+	Unix   string     `json:"unix"`
 	Group  churnPaths `json:"group"`
 	Inside bool       `json:"inside"` // in its namespace already
 	Job    string     `json:"job"`
@@ -280,7 +280,9 @@ func (p *churnPart) drops() error {
 		cmd := exec.Command("/proc/self/exe", "netrx", "--mode", "backlog", "--packets", "20000", "--duration", "2s")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		var oracle struct {
-			Dropped int64 `json:"dropped_delta"`
+			Softnet []struct {
+				Dropped int64 `json:"dropped_delta"`
+			} `json:"softnet"`
 		}
 		out, err := cmd.Output()
 		if err == nil {
@@ -294,7 +296,11 @@ func (p *churnPart) drops() error {
 			p.failed(fmt.Errorf("overflow a backlog: %w", err))
 			return
 		}
-		p.count(func(c *churnCounts) { c.BacklogDrops += oracle.Dropped })
+		p.count(func(c *churnCounts) {
+			for _, cpu := range oracle.Softnet {
+				c.BacklogDrops += cpu.Dropped
+			}
+		})
 	})
 	return nil
 }
