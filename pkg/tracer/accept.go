@@ -63,6 +63,7 @@ type listenerState struct {
 	peeks       int    // looks at its workers between ticks
 	completions uint64 // the most that was ever seen
 	old         bool   // it was there at attach: so may be what waits in its queue
+	family      bool   // it belongs to a process that was asked for, or did
 	queues      queueState
 }
 
@@ -436,16 +437,12 @@ func (r *acceptReader) isSelected(ls *listenerState) bool {
 		return true
 	}
 	for _, w := range ls.workers {
-		if r.holders.family[w.raw.Tgid] {
-			return true
-		}
+		ls.family = ls.family || r.holders.isFamily(w.raw.Tgid)
 	}
 	for pid := range r.holders.of[ls.raw.Ino] {
-		if r.holders.family[pid] {
-			return true
-		}
+		ls.family = ls.family || r.holders.isFamily(pid)
 	}
-	return false
+	return ls.family
 }
 
 // selected keeps the events of the selected listeners.

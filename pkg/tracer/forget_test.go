@@ -5,6 +5,8 @@
 package tracer
 
 import (
+	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -92,5 +94,30 @@ func TestGroupsUnseen(t *testing.T) {
 	g.samples(false)
 	if len(g.groups)+len(g.waits)+len(g.pending) != 0 || len(g.dropped) != 100 {
 		t.Errorf("%d groups, %d waits, %d pending are kept, and %d dropped", len(g.groups), len(g.waits), len(g.pending), len(g.dropped))
+	}
+}
+
+// TestFamilyForgets: a child is found, and one that ended long ago is no member
+// any more, as its number may be another's.
+func TestFamilyForgets(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	const pidMax = 1 << 22 // include/linux/threads.h: PID_MAX_LIMIT, which no process has
+	h := newHolders(nil, []uint32{uint32(os.Getpid())})
+	h.family[pidMax] = time.Now()
+	h.growFamily()
+	if !h.isFamily(uint32(child.Process.Pid)) || !h.isFamily(uint32(os.Getpid())) || !h.isFamily(pidMax) {
+		t.Errorf("the family is %v, want this process, its child, and one that has just ended", h.family)
+	}
+	for pid := range h.family {
+		h.family[pid] = time.Now().Add(-2 * familyKept)
+	}
+	h.growFamily()
+	if !h.isFamily(uint32(child.Process.Pid)) || h.isFamily(pidMax) {
+		t.Errorf("the family is %v, want those that live", h.family)
 	}
 }

@@ -31,13 +31,13 @@ type holders struct {
 	roots     []uint32
 	netnsPids map[uint32]uint32
 	netnsAt   time.Time
-	family    map[uint32]bool // roots and all that ever descended from them
+	family    map[uint32]time.Time // roots and all that descend from them: when they were seen alive last
 }
 
 func newHolders(it *link.Iter, roots []uint32) *holders {
-	h := &holders{iter: it, roots: roots, family: make(map[uint32]bool)}
+	h := &holders{iter: it, roots: roots, family: make(map[uint32]time.Time)}
 	for _, pid := range roots {
-		h.family[pid] = true
+		h.family[pid] = time.Now()
 	}
 	return h
 }
@@ -91,8 +91,13 @@ func (h *holders) lowest(inode uint64, n int) []uint32 {
 	return pids[:min(n, len(pids))]
 }
 
-// growFamily adds the children of known members, and theirs.
+// familyKept is for how long a member is one after its end: until what it did is
+// told, and not until its number is another's.
+const familyKept = time.Minute
+
+// growFamily adds the children of known members, and theirs, and forgets the dead.
 func (h *holders) growFamily() {
+	now := time.Now()
 	children := make(map[uint32][]uint32)
 	dirs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -105,13 +110,16 @@ func (h *holders) growFamily() {
 		}
 		if parent, ok := parentOf(uint32(pid)); ok {
 			children[parent] = append(children[parent], uint32(pid))
+			if h.isFamily(uint32(pid)) {
+				h.family[uint32(pid)] = now
+			}
 		}
 	}
 	var grow func(pid uint32)
 	grow = func(pid uint32) {
 		for _, c := range children[pid] {
-			if !h.family[c] {
-				h.family[c] = true
+			if !h.isFamily(c) {
+				h.family[c] = now
 				grow(c)
 			}
 		}
@@ -119,7 +127,10 @@ func (h *holders) growFamily() {
 	for pid := range h.family {
 		grow(pid)
 	}
+	maps.DeleteFunc(h.family, func(_ uint32, seen time.Time) bool { return now.Sub(seen) > familyKept })
 }
+
+func (h *holders) isFamily(pid uint32) bool { return !h.family[pid].IsZero() }
 
 // parentOf reads the fourth field of /proc/PID/stat; the second, the comm, may
 // hold blanks and parentheses.
