@@ -185,6 +185,13 @@ func (w *watcher) log(t testing.TB) {
 	}
 	t.Logf("%d looks in %v; RSS changes by %+.0f KiB/h in the second half", len(w.looks), last.at.Round(time.Second),
 		slope(w.looks[len(w.looks)/2:], func(l look) int { return l.rss }))
+	var series []int
+	for i := range 12 {
+		if part := w.looks[i*len(w.looks)/12 : (i+1)*len(w.looks)/12]; len(part) > 0 {
+			series = append(series, median(part, func(l look) int { return l.rss }))
+		}
+	}
+	t.Logf("RSS KiB, median of each twelfth: %d", series)
 	row("RSS KiB", func(l look) int { return l.rss }, 0)
 	row("VmHWM KiB", func(l look) int { return l.hwm }, 0)
 	row("threads", func(l look) int { return l.threads }, 0)
