@@ -163,7 +163,7 @@ func (e *endurance) awaitForgotten(before look) {
 		w := watcher{pid: e.watch.pid}
 		now := w.take(t)
 		rest = nil
-		if now.fds > before.fds {
+		if now.fds > before.fds+4 { // a cgroup with a quota has two
 			rest = append(rest, diff("fds", now.fds, before.fds))
 		}
 		for key := range before.held {
@@ -330,7 +330,8 @@ func (e *endurance) checkCounts() {
 		t.Errorf("%d accepts and %d EAGAINs, the servers counted %d and %d", sum.AcceptsTotal, sum.AcceptEAGAINTotal, o.Accepts, o.EAGAINs)
 	}
 	// What a namespace refused is promised where a tick came before its end.
-	if slow := e.rec.gap >= 2500*time.Millisecond; int64(refusals) != o.Refusals && !slow || int64(refusals) > o.Refusals || int64(refusals) < o.Refusals-o.SpaceRefused {
+	slow := e.rec.gap >= 2500*time.Millisecond
+	if int64(refusals) != o.Refusals && !slow || int64(refusals) > o.Refusals || int64(refusals) < o.Refusals-o.SpaceRefused {
 		t.Errorf("%d refusals, TcpExt has %d, of them %d in short-lived namespaces (%v from tick to tick at most)", refusals, o.Refusals, o.SpaceRefused, e.rec.gap)
 	}
 	e.checkThrottled()
@@ -339,7 +340,13 @@ func (e *endurance) checkCounts() {
 			continue
 		}
 		t.Logf("run time: %.6f s, by rusage %.6f s", float64(g.RunNS)/1e9, float64(o.RunNS)/1e9)
-		if math.Abs(float64(g.RunNS)-float64(o.RunNS)) > 0.01*float64(o.RunNS) {
+		// A cgroup that came and went from one tick to the next has no parent that
+		// is known, and the time of a thread's very end is in no rusage.
+		most := 0.01
+		if slow {
+			most = 0.05
+		}
+		if math.Abs(float64(g.RunNS)-float64(o.RunNS)) > most*float64(o.RunNS) {
 			t.Errorf("the load ran for %d ns, by rusage for %d", g.RunNS, o.RunNS)
 		}
 		return
