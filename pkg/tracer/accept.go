@@ -214,7 +214,8 @@ func (r *acceptReader) readListeners() (closed bool, err error) {
 		}
 	}
 	r.seeded = true
-	return closed, r.drainRetired()
+	retired, err := r.drainRetired()
+	return closed || retired, err
 }
 
 // deleteListener frees the element of a dead listener, unless its address has
@@ -226,10 +227,11 @@ func (r *acceptReader) deleteListener(raw *bpf.AcceptListener) {
 	}
 }
 
-// drainRetired takes in the listeners whose struct sock became another's.
-func (r *acceptReader) drainRetired() error {
+// drainRetired takes in the listeners whose struct sock became another's, and
+// reports whether there were any.
+func (r *acceptReader) drainRetired() (bool, error) {
 	if !r.anyRetired() {
-		return nil
+		return false, nil
 	}
 	var ino uint64
 	var raw bpf.AcceptListener
@@ -244,9 +246,9 @@ func (r *acceptReader) drainRetired() error {
 		r.retired.Delete(ino)
 	}
 	if err := it.Err(); err != nil {
-		return fmt.Errorf("read retired listeners: %w", err)
+		return true, fmt.Errorf("read retired listeners: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 func (r *acceptReader) anyRetired() bool {

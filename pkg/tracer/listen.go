@@ -86,7 +86,7 @@ func (l *listenReader) look(ls *listenerState) {
 	raw, q := &ls.raw, &ls.queues
 	ns := l.netns[ls.netns()]
 	if ns == nil {
-		ns = &netnsState{id: ls.netns(), live: true}
+		ns = &netnsState{id: ls.netns(), live: true, since: time.Now()}
 		l.netns[ls.netns()] = ns
 		base, old := l.born[raw.Netns]
 		switch {
@@ -214,7 +214,7 @@ func (l *listenReader) forgetLooks() {
 func (l *listenReader) settle(r *acceptReader) error {
 	late := false
 	for _, ns := range l.netns {
-		if ns.live && !ns.fresh && ns.total == nil {
+		if !ns.fresh && ns.unread() {
 			l.read(ns, r) // it is new
 			late = late || ns.fresh
 		}

@@ -24,6 +24,9 @@ const (
 	// netnsKept is how many namespaces are known at most, those without
 	// listeners included.
 	netnsKept = 1024
+	// netnsTries is how often a process is looked for in a namespace that was never
+	// read and whose listeners are closed.
+	netnsTries = 5
 	// forgottenKept is of how many others it is known that they were.
 	forgottenKept = 1 << 16
 )
@@ -38,6 +41,8 @@ type netnsState struct {
 	settings sample.NetNS
 	proc     string    // "/proc/N" of a process in it
 	noProc   time.Time // when none was found last
+	since    time.Time // when it was first seen
+	tries    int       // to read it, in vain
 	fresh    bool      // total was read in this tick
 	trouble  bool
 	live     bool // it has a listener that is open
@@ -80,7 +85,7 @@ func (l *listenReader) readTotals(r *acceptReader, final bool) {
 		ns := l.netns[key]
 		ns.fresh = false
 		inTurn := n <= quietRead || (i-l.turn%n+n)%n < quietRead
-		if ns.live && (final || inTurn || ns.trouble || ns.total == nil) {
+		if ns.live && (final || inTurn || ns.trouble) || ns.unread() {
 			l.read(ns, r)
 		}
 	}
@@ -91,9 +96,16 @@ func compareNetNS(a, b sample.NetNSID) int {
 	return cmp.Or(cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.Cookie, b.Cookie))
 }
 
+// unread reports whether what it counted is not known at all: its listeners may be
+// closed by now, but what they refused is in there.
+func (ns *netnsState) unread() bool {
+	return ns.total == nil && (ns.live || ns.used && ns.tries < netnsTries)
+}
+
 // read leaves the counters of before where no process is left to read through.
 func (l *listenReader) read(ns *netnsState, r *acceptReader) {
 	if !ns.findProc(r) {
+		ns.tries++
 		return
 	}
 	now, err := readTCPExt(ns.proc)
@@ -159,7 +171,9 @@ func (ns *netnsState) findProc(r *acceptReader) bool {
 	if pid := r.holders.netns()[ns.id.Inode]; pid != 0 && try(fmt.Sprintf("/proc/%d", pid)) {
 		return true
 	}
-	ns.noProc = time.Now()
+	if r.holders.netnsAt.After(ns.since) { // else that walk was before its time
+		ns.noProc = time.Now()
+	}
 	return false
 }
 

@@ -59,7 +59,7 @@ func (r *acceptReader) checkQueues() error {
 			suspects = append(suspects, raw)
 		}
 	}
-	if err := r.drainRetired(); err != nil {
+	if _, err := r.drainRetired(); err != nil {
 		return err
 	}
 	if r.listen != nil {
