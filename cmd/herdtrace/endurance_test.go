@@ -61,10 +61,10 @@ type endurance struct {
 // TestEndurance: whatever comes and goes, herdtrace stays as it is, and counts
 // all of it. HERDTRACE_ENDURANCE says for how long (make test-endurance: 1h).
 //
-// Memory is compared by the medians of the second and the last third: a median
-// does not see the peaks of the garbage collector, and what grows without end
-// raises it as surely. What the caches take while they fill is in the first
-// third, or in what is allowed.
+// Memory is compared by the least that the second and the last third saw: it does
+// not see the peaks of the garbage collector, nor what others did to the machine
+// for a while, and what grows without end raises it as surely. What the caches
+// take while they fill is in the first third, or in what is allowed.
 func TestEndurance(t *testing.T) {
 	needRoot(t)
 	e := &endurance{t: t, dir: t.TempDir(), length: 45 * time.Second}
@@ -192,7 +192,11 @@ func (e *endurance) checkFlat() {
 	t := e.t
 	second, last := e.watch.third(1), e.watch.third(2)
 	rss := func(l look) int { return l.rss }
-	if was, is := median(second, rss), median(last, rss); is > was+was/10+2048 {
+	room := 4096
+	if e.length < 10*time.Minute {
+		room = 24576 // the closed listeners and the findings that are kept are still getting more
+	}
+	if was, is := least(second, rss), least(last, rss); is > was+was/10+room {
 		t.Errorf("the resident memory grew from %d to %d KiB", was, is)
 	}
 	for name, of := range map[string]func(look) int{
@@ -221,7 +225,7 @@ type recorded struct {
 	last      *sample.Sample
 	gap       time.Duration              // the longest between two Samples
 	listeners map[uint64]sample.Listener // by inode, as shown last
-	drops     uint64
+	netns     map[sample.NetNSID]sample.NetNS
 	throttled map[string]uint64 // ns, by path
 }
 
@@ -233,7 +237,7 @@ func readRecording(t testing.TB, path string) *recorded {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	r := &recorded{listeners: make(map[uint64]sample.Listener), throttled: make(map[string]uint64)}
+	r := &recorded{listeners: make(map[uint64]sample.Listener), netns: make(map[sample.NetNSID]sample.NetNS), throttled: make(map[string]uint64)}
 	for {
 		s, err := src.Next(context.Background())
 		if errors.Is(err, io.EOF) {
@@ -249,6 +253,11 @@ func readRecording(t testing.TB, path string) *recorded {
 		if s.Accept != nil {
 			for _, l := range s.Accept.Listeners {
 				r.listeners[l.Inode] = l
+			}
+		}
+		if s.Listen != nil {
+			for _, ns := range s.Listen.NetNS {
+				r.netns[ns.ID()] = ns
 			}
 		}
 		for _, ev := range s.Events {
@@ -312,15 +321,23 @@ func (e *endurance) checkCounts() {
 	var sum sample.Counters
 	var refusals uint64
 	sockets := int64(0)
+	ours := make(map[sample.NetNSID]uint64)
 	for _, l := range e.rec.listeners {
-		ours := l.Port >= o.FirstPort && l.Port < o.FirstPort+o.Ports || strings.HasPrefix(l.Addr, o.UnixPrefix)
-		if !ours {
+		if (l.Port < o.FirstPort || l.Port >= o.FirstPort+o.Ports) && !strings.HasPrefix(l.Addr, o.UnixPrefix) {
 			continue
 		}
 		sockets++
 		sum.Add(l.Counters)
 		if l.Queues != nil {
 			refusals += l.Queues.Refusals.Total()
+			ours[sample.NetNSID{Inode: l.NetNS, Cookie: l.NetNSCookie}] += l.Queues.Refusals.Total()
+		}
+	}
+	for id, n := range ours {
+		ns := e.rec.netns[id]
+		refusals += ns.Unattributed.Total() // several listeners may have been the one
+		if ns.TCPExt == nil || ns.TCPExt.ListenDrops != n+ns.Unattributed.Total() {
+			t.Logf("netns %v: %d refusals, %d of no listener, TcpExt as read last %+v", id, n, ns.Unattributed.Total(), ns.TCPExt)
 		}
 	}
 	if sockets != o.Listeners {
@@ -380,7 +397,12 @@ func (e *endurance) checkReplay() {
 	}
 	live, replayed := lastLine(t, e.path("out.ndjson")), lastLine(t, again)
 	if !bytes.Contains(live, []byte(`"type":"summary"`)) || !bytes.Equal(live, replayed) {
-		t.Errorf("the summary of the replay is not the one that was shown: %d and %d bytes", len(replayed), len(live))
+		at := 0
+		for at < min(len(live), len(replayed)) && live[at] == replayed[at] {
+			at++
+		}
+		around := func(b []byte) []byte { return b[max(at-300, 0):min(at+100, len(b))] }
+		t.Errorf("the summary of the replay is not the one that was shown: %q, live %q", around(replayed), around(live))
 	}
 }
 

@@ -155,6 +155,14 @@ func median(looks []look, of func(look) int) int {
 	return v[len(v)/2]
 }
 
+func least(looks []look, of func(look) int) int {
+	n := of(looks[0])
+	for _, l := range looks {
+		n = min(n, of(l))
+	}
+	return n
+}
+
 // slope is by how much it rises in an hour, by least squares.
 func slope(looks []look, of func(look) int) float64 {
 	var n, sx, sy, sxx, sxy float64
