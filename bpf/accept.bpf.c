@@ -21,6 +21,7 @@
 #include "wake.bpf.h"
 #include "refuse.bpf.h"
 #include "listen.bpf.h"
+#include "listen_kprobe.bpf.h"
 
 /* Types that no map holds would be missing from the BTF that Go is generated from. */
 const struct event *keep_event __attribute__((unused));

@@ -27,6 +27,14 @@ type AcceptBoundKey struct {
 	Addr   [16]uint8
 }
 
+type AcceptCall struct {
+	_     structs.HostLayout
+	Sk    uint64
+	Skb   uint64
+	Task  uint64
+	Begun uint64
+}
+
 type AcceptClient struct {
 	_        structs.HostLayout
 	LastNs   uint64
@@ -143,7 +151,9 @@ const (
 	AcceptLossLOSS_RING_FULL         AcceptLoss = 3
 	AcceptLossLOSS_SOCKET_GONE       AcceptLoss = 4
 	AcceptLossLOSS_CLIENT_SKETCH     AcceptLoss = 5
-	AcceptLossLOSS_KINDS             AcceptLoss = 6
+	AcceptLossLOSS_ENTRY_MISSED      AcceptLoss = 6
+	AcceptLossLOSS_RETURN_MISSED     AcceptLoss = 7
+	AcceptLossLOSS_KINDS             AcceptLoss = 8
 )
 
 type AcceptMibKind uint32
@@ -248,66 +258,73 @@ type AcceptWorkerKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	AcceptMapBounds            = "bounds"
-	AcceptMapClientShares      = "client_shares"
-	AcceptMapClients           = "clients"
-	AcceptMapEmptySketch       = "empty_sketch"
-	AcceptMapEvents            = "events"
-	AcceptMapHomes             = "homes"
-	AcceptMapLastMibs          = "last_mibs"
-	AcceptMapListeners         = "listeners"
-	AcceptMapLosses            = "losses"
-	AcceptMapMibRooms          = "mib_rooms"
-	AcceptMapPorts             = "ports"
-	AcceptMapRetired           = "retired"
-	AcceptMapScratches         = "scratches"
-	AcceptMapSketches          = "sketches"
-	AcceptMapWindows           = "windows"
-	AcceptMapWorkers           = "workers"
-	AcceptProgCheckReqEntry    = "check_req_entry"
-	AcceptProgCheckReqExit     = "check_req_exit"
-	AcceptProgConnRequestEntry = "conn_request_entry"
-	AcceptProgConnRequestExit  = "conn_request_exit"
-	AcceptProgCookieV4Entry    = "cookie_v4_entry"
-	AcceptProgCookieV4Exit     = "cookie_v4_exit"
-	AcceptProgCookieV6Entry    = "cookie_v6_entry"
-	AcceptProgCookieV6Exit     = "cookie_v6_exit"
-	AcceptProgDoAcceptExit     = "do_accept_exit"
-	AcceptProgDumpHolders      = "dump_holders"
-	AcceptProgDumpListeners    = "dump_listeners"
-	AcceptProgDumpWorkers      = "dump_workers"
-	AcceptProgEmptySchedWaking = "empty_sched_waking"
-	AcceptProgEmptySysExit     = "empty_sys_exit"
-	AcceptProgEmptyTracepoint  = "empty_tracepoint"
-	AcceptProgInetSockSetState = "inet_sock_set_state"
-	AcceptProgListenConsumeSkb = "listen_consume_skb"
-	AcceptProgListenKfreeSkb   = "listen_kfree_skb"
-	AcceptProgNetifReceiveSkb  = "netif_receive_skb"
-	AcceptProgReadableEntry    = "readable_entry"
-	AcceptProgReadableExit     = "readable_exit"
-	AcceptProgSchedWaking      = "sched_waking"
-	AcceptProgSkDataReady      = "sk_data_ready"
-	AcceptProgSoftirqExit      = "softirq_exit"
-	AcceptProgSysExit          = "sys_exit"
-	AcceptProgSysExitAccept    = "sys_exit_accept"
-	AcceptProgSysExitAccept4   = "sys_exit_accept4"
-	AcceptProgSysExitListen    = "sys_exit_listen"
-	AcceptVarEventsOff         = "events_off"
-	AcceptVarEventsShed        = "events_shed"
-	AcceptVarHashSeed          = "hash_seed"
-	AcceptVarKeepEvent         = "keep_event"
-	AcceptVarKeepEventKind     = "keep_event_kind"
-	AcceptVarKeepHolder        = "keep_holder"
-	AcceptVarKeepHolderKind    = "keep_holder_kind"
-	AcceptVarKeepLoss          = "keep_loss"
-	AcceptVarKeepMibKind       = "keep_mib_kind"
-	AcceptVarKeepPlace         = "keep_place"
-	AcceptVarLooking           = "looking"
-	AcceptVarMibIndex          = "mib_index"
-	AcceptVarRcvStateBytes     = "rcv_state_bytes"
-	AcceptVarRcvStateStart     = "rcv_state_start"
-	AcceptVarWindowByState     = "window_by_state"
-	AcceptVarWindowHasExit     = "window_has_exit"
+	AcceptMapBounds             = "bounds"
+	AcceptMapCalls              = "calls"
+	AcceptMapClientShares       = "client_shares"
+	AcceptMapClients            = "clients"
+	AcceptMapEmptySketch        = "empty_sketch"
+	AcceptMapEvents             = "events"
+	AcceptMapHomes              = "homes"
+	AcceptMapLastMibs           = "last_mibs"
+	AcceptMapListeners          = "listeners"
+	AcceptMapLosses             = "losses"
+	AcceptMapMibRooms           = "mib_rooms"
+	AcceptMapPorts              = "ports"
+	AcceptMapRetired            = "retired"
+	AcceptMapScratches          = "scratches"
+	AcceptMapSketches           = "sketches"
+	AcceptMapWindows            = "windows"
+	AcceptMapWorkers            = "workers"
+	AcceptProgCheckReqCall      = "check_req_call"
+	AcceptProgCheckReqEntry     = "check_req_entry"
+	AcceptProgCheckReqExit      = "check_req_exit"
+	AcceptProgCheckReqReturn    = "check_req_return"
+	AcceptProgConnRequestCall   = "conn_request_call"
+	AcceptProgConnRequestEntry  = "conn_request_entry"
+	AcceptProgConnRequestExit   = "conn_request_exit"
+	AcceptProgConnRequestReturn = "conn_request_return"
+	AcceptProgCookieCall        = "cookie_call"
+	AcceptProgCookieReturn      = "cookie_return"
+	AcceptProgCookieV4Entry     = "cookie_v4_entry"
+	AcceptProgCookieV4Exit      = "cookie_v4_exit"
+	AcceptProgCookieV6Entry     = "cookie_v6_entry"
+	AcceptProgCookieV6Exit      = "cookie_v6_exit"
+	AcceptProgDoAcceptExit      = "do_accept_exit"
+	AcceptProgDumpHolders       = "dump_holders"
+	AcceptProgDumpListeners     = "dump_listeners"
+	AcceptProgDumpWorkers       = "dump_workers"
+	AcceptProgEmptySchedWaking  = "empty_sched_waking"
+	AcceptProgEmptySysExit      = "empty_sys_exit"
+	AcceptProgEmptyTracepoint   = "empty_tracepoint"
+	AcceptProgInetSockSetState  = "inet_sock_set_state"
+	AcceptProgListenConsumeSkb  = "listen_consume_skb"
+	AcceptProgListenKfreeSkb    = "listen_kfree_skb"
+	AcceptProgNetifReceiveSkb   = "netif_receive_skb"
+	AcceptProgReadableEntry     = "readable_entry"
+	AcceptProgReadableExit      = "readable_exit"
+	AcceptProgSchedWaking       = "sched_waking"
+	AcceptProgSkDataReady       = "sk_data_ready"
+	AcceptProgSoftirqExit       = "softirq_exit"
+	AcceptProgSysExit           = "sys_exit"
+	AcceptProgSysExitAccept     = "sys_exit_accept"
+	AcceptProgSysExitAccept4    = "sys_exit_accept4"
+	AcceptProgSysExitListen     = "sys_exit_listen"
+	AcceptVarEventsOff          = "events_off"
+	AcceptVarEventsShed         = "events_shed"
+	AcceptVarHashSeed           = "hash_seed"
+	AcceptVarKeepEvent          = "keep_event"
+	AcceptVarKeepEventKind      = "keep_event_kind"
+	AcceptVarKeepHolder         = "keep_holder"
+	AcceptVarKeepHolderKind     = "keep_holder_kind"
+	AcceptVarKeepLoss           = "keep_loss"
+	AcceptVarKeepMibKind        = "keep_mib_kind"
+	AcceptVarKeepPlace          = "keep_place"
+	AcceptVarLooking            = "looking"
+	AcceptVarMibIndex           = "mib_index"
+	AcceptVarRcvStateBytes      = "rcv_state_bytes"
+	AcceptVarRcvStateStart      = "rcv_state_start"
+	AcceptVarWindowByState      = "window_by_state"
+	AcceptVarWindowHasExit      = "window_has_exit"
 )
 
 // LoadAccept returns the embedded CollectionSpec for Accept.
@@ -352,34 +369,40 @@ type AcceptSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptProgramSpecs struct {
-	CheckReqEntry    *ebpf.ProgramSpec `ebpf:"check_req_entry"`
-	CheckReqExit     *ebpf.ProgramSpec `ebpf:"check_req_exit"`
-	ConnRequestEntry *ebpf.ProgramSpec `ebpf:"conn_request_entry"`
-	ConnRequestExit  *ebpf.ProgramSpec `ebpf:"conn_request_exit"`
-	CookieV4Entry    *ebpf.ProgramSpec `ebpf:"cookie_v4_entry"`
-	CookieV4Exit     *ebpf.ProgramSpec `ebpf:"cookie_v4_exit"`
-	CookieV6Entry    *ebpf.ProgramSpec `ebpf:"cookie_v6_entry"`
-	CookieV6Exit     *ebpf.ProgramSpec `ebpf:"cookie_v6_exit"`
-	DoAcceptExit     *ebpf.ProgramSpec `ebpf:"do_accept_exit"`
-	DumpHolders      *ebpf.ProgramSpec `ebpf:"dump_holders"`
-	DumpListeners    *ebpf.ProgramSpec `ebpf:"dump_listeners"`
-	DumpWorkers      *ebpf.ProgramSpec `ebpf:"dump_workers"`
-	EmptySchedWaking *ebpf.ProgramSpec `ebpf:"empty_sched_waking"`
-	EmptySysExit     *ebpf.ProgramSpec `ebpf:"empty_sys_exit"`
-	EmptyTracepoint  *ebpf.ProgramSpec `ebpf:"empty_tracepoint"`
-	InetSockSetState *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
-	ListenConsumeSkb *ebpf.ProgramSpec `ebpf:"listen_consume_skb"`
-	ListenKfreeSkb   *ebpf.ProgramSpec `ebpf:"listen_kfree_skb"`
-	NetifReceiveSkb  *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
-	ReadableEntry    *ebpf.ProgramSpec `ebpf:"readable_entry"`
-	ReadableExit     *ebpf.ProgramSpec `ebpf:"readable_exit"`
-	SchedWaking      *ebpf.ProgramSpec `ebpf:"sched_waking"`
-	SkDataReady      *ebpf.ProgramSpec `ebpf:"sk_data_ready"`
-	SoftirqExit      *ebpf.ProgramSpec `ebpf:"softirq_exit"`
-	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
-	SysExitAccept    *ebpf.ProgramSpec `ebpf:"sys_exit_accept"`
-	SysExitAccept4   *ebpf.ProgramSpec `ebpf:"sys_exit_accept4"`
-	SysExitListen    *ebpf.ProgramSpec `ebpf:"sys_exit_listen"`
+	CheckReqCall      *ebpf.ProgramSpec `ebpf:"check_req_call"`
+	CheckReqEntry     *ebpf.ProgramSpec `ebpf:"check_req_entry"`
+	CheckReqExit      *ebpf.ProgramSpec `ebpf:"check_req_exit"`
+	CheckReqReturn    *ebpf.ProgramSpec `ebpf:"check_req_return"`
+	ConnRequestCall   *ebpf.ProgramSpec `ebpf:"conn_request_call"`
+	ConnRequestEntry  *ebpf.ProgramSpec `ebpf:"conn_request_entry"`
+	ConnRequestExit   *ebpf.ProgramSpec `ebpf:"conn_request_exit"`
+	ConnRequestReturn *ebpf.ProgramSpec `ebpf:"conn_request_return"`
+	CookieCall        *ebpf.ProgramSpec `ebpf:"cookie_call"`
+	CookieReturn      *ebpf.ProgramSpec `ebpf:"cookie_return"`
+	CookieV4Entry     *ebpf.ProgramSpec `ebpf:"cookie_v4_entry"`
+	CookieV4Exit      *ebpf.ProgramSpec `ebpf:"cookie_v4_exit"`
+	CookieV6Entry     *ebpf.ProgramSpec `ebpf:"cookie_v6_entry"`
+	CookieV6Exit      *ebpf.ProgramSpec `ebpf:"cookie_v6_exit"`
+	DoAcceptExit      *ebpf.ProgramSpec `ebpf:"do_accept_exit"`
+	DumpHolders       *ebpf.ProgramSpec `ebpf:"dump_holders"`
+	DumpListeners     *ebpf.ProgramSpec `ebpf:"dump_listeners"`
+	DumpWorkers       *ebpf.ProgramSpec `ebpf:"dump_workers"`
+	EmptySchedWaking  *ebpf.ProgramSpec `ebpf:"empty_sched_waking"`
+	EmptySysExit      *ebpf.ProgramSpec `ebpf:"empty_sys_exit"`
+	EmptyTracepoint   *ebpf.ProgramSpec `ebpf:"empty_tracepoint"`
+	InetSockSetState  *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
+	ListenConsumeSkb  *ebpf.ProgramSpec `ebpf:"listen_consume_skb"`
+	ListenKfreeSkb    *ebpf.ProgramSpec `ebpf:"listen_kfree_skb"`
+	NetifReceiveSkb   *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
+	ReadableEntry     *ebpf.ProgramSpec `ebpf:"readable_entry"`
+	ReadableExit      *ebpf.ProgramSpec `ebpf:"readable_exit"`
+	SchedWaking       *ebpf.ProgramSpec `ebpf:"sched_waking"`
+	SkDataReady       *ebpf.ProgramSpec `ebpf:"sk_data_ready"`
+	SoftirqExit       *ebpf.ProgramSpec `ebpf:"softirq_exit"`
+	SysExit           *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	SysExitAccept     *ebpf.ProgramSpec `ebpf:"sys_exit_accept"`
+	SysExitAccept4    *ebpf.ProgramSpec `ebpf:"sys_exit_accept4"`
+	SysExitListen     *ebpf.ProgramSpec `ebpf:"sys_exit_listen"`
 }
 
 // AcceptMapSpecs contains maps before they are loaded into the kernel.
@@ -387,6 +410,7 @@ type AcceptProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type AcceptMapSpecs struct {
 	Bounds       *ebpf.MapSpec `ebpf:"bounds"`
+	Calls        *ebpf.MapSpec `ebpf:"calls"`
 	ClientShares *ebpf.MapSpec `ebpf:"client_shares"`
 	Clients      *ebpf.MapSpec `ebpf:"clients"`
 	EmptySketch  *ebpf.MapSpec `ebpf:"empty_sketch"`
@@ -447,6 +471,7 @@ func (o *AcceptObjects) Close() error {
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptMaps struct {
 	Bounds       *ebpf.Map `ebpf:"bounds"`
+	Calls        *ebpf.Map `ebpf:"calls"`
 	ClientShares *ebpf.Map `ebpf:"client_shares"`
 	Clients      *ebpf.Map `ebpf:"clients"`
 	EmptySketch  *ebpf.Map `ebpf:"empty_sketch"`
@@ -467,6 +492,7 @@ type AcceptMaps struct {
 func (m *AcceptMaps) Close() error {
 	return _AcceptClose(
 		m.Bounds,
+		m.Calls,
 		m.ClientShares,
 		m.Clients,
 		m.EmptySketch,
@@ -511,42 +537,54 @@ type AcceptVariables struct {
 //
 // It can be passed to LoadAcceptObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AcceptPrograms struct {
-	CheckReqEntry    *ebpf.Program `ebpf:"check_req_entry"`
-	CheckReqExit     *ebpf.Program `ebpf:"check_req_exit"`
-	ConnRequestEntry *ebpf.Program `ebpf:"conn_request_entry"`
-	ConnRequestExit  *ebpf.Program `ebpf:"conn_request_exit"`
-	CookieV4Entry    *ebpf.Program `ebpf:"cookie_v4_entry"`
-	CookieV4Exit     *ebpf.Program `ebpf:"cookie_v4_exit"`
-	CookieV6Entry    *ebpf.Program `ebpf:"cookie_v6_entry"`
-	CookieV6Exit     *ebpf.Program `ebpf:"cookie_v6_exit"`
-	DoAcceptExit     *ebpf.Program `ebpf:"do_accept_exit"`
-	DumpHolders      *ebpf.Program `ebpf:"dump_holders"`
-	DumpListeners    *ebpf.Program `ebpf:"dump_listeners"`
-	DumpWorkers      *ebpf.Program `ebpf:"dump_workers"`
-	EmptySchedWaking *ebpf.Program `ebpf:"empty_sched_waking"`
-	EmptySysExit     *ebpf.Program `ebpf:"empty_sys_exit"`
-	EmptyTracepoint  *ebpf.Program `ebpf:"empty_tracepoint"`
-	InetSockSetState *ebpf.Program `ebpf:"inet_sock_set_state"`
-	ListenConsumeSkb *ebpf.Program `ebpf:"listen_consume_skb"`
-	ListenKfreeSkb   *ebpf.Program `ebpf:"listen_kfree_skb"`
-	NetifReceiveSkb  *ebpf.Program `ebpf:"netif_receive_skb"`
-	ReadableEntry    *ebpf.Program `ebpf:"readable_entry"`
-	ReadableExit     *ebpf.Program `ebpf:"readable_exit"`
-	SchedWaking      *ebpf.Program `ebpf:"sched_waking"`
-	SkDataReady      *ebpf.Program `ebpf:"sk_data_ready"`
-	SoftirqExit      *ebpf.Program `ebpf:"softirq_exit"`
-	SysExit          *ebpf.Program `ebpf:"sys_exit"`
-	SysExitAccept    *ebpf.Program `ebpf:"sys_exit_accept"`
-	SysExitAccept4   *ebpf.Program `ebpf:"sys_exit_accept4"`
-	SysExitListen    *ebpf.Program `ebpf:"sys_exit_listen"`
+	CheckReqCall      *ebpf.Program `ebpf:"check_req_call"`
+	CheckReqEntry     *ebpf.Program `ebpf:"check_req_entry"`
+	CheckReqExit      *ebpf.Program `ebpf:"check_req_exit"`
+	CheckReqReturn    *ebpf.Program `ebpf:"check_req_return"`
+	ConnRequestCall   *ebpf.Program `ebpf:"conn_request_call"`
+	ConnRequestEntry  *ebpf.Program `ebpf:"conn_request_entry"`
+	ConnRequestExit   *ebpf.Program `ebpf:"conn_request_exit"`
+	ConnRequestReturn *ebpf.Program `ebpf:"conn_request_return"`
+	CookieCall        *ebpf.Program `ebpf:"cookie_call"`
+	CookieReturn      *ebpf.Program `ebpf:"cookie_return"`
+	CookieV4Entry     *ebpf.Program `ebpf:"cookie_v4_entry"`
+	CookieV4Exit      *ebpf.Program `ebpf:"cookie_v4_exit"`
+	CookieV6Entry     *ebpf.Program `ebpf:"cookie_v6_entry"`
+	CookieV6Exit      *ebpf.Program `ebpf:"cookie_v6_exit"`
+	DoAcceptExit      *ebpf.Program `ebpf:"do_accept_exit"`
+	DumpHolders       *ebpf.Program `ebpf:"dump_holders"`
+	DumpListeners     *ebpf.Program `ebpf:"dump_listeners"`
+	DumpWorkers       *ebpf.Program `ebpf:"dump_workers"`
+	EmptySchedWaking  *ebpf.Program `ebpf:"empty_sched_waking"`
+	EmptySysExit      *ebpf.Program `ebpf:"empty_sys_exit"`
+	EmptyTracepoint   *ebpf.Program `ebpf:"empty_tracepoint"`
+	InetSockSetState  *ebpf.Program `ebpf:"inet_sock_set_state"`
+	ListenConsumeSkb  *ebpf.Program `ebpf:"listen_consume_skb"`
+	ListenKfreeSkb    *ebpf.Program `ebpf:"listen_kfree_skb"`
+	NetifReceiveSkb   *ebpf.Program `ebpf:"netif_receive_skb"`
+	ReadableEntry     *ebpf.Program `ebpf:"readable_entry"`
+	ReadableExit      *ebpf.Program `ebpf:"readable_exit"`
+	SchedWaking       *ebpf.Program `ebpf:"sched_waking"`
+	SkDataReady       *ebpf.Program `ebpf:"sk_data_ready"`
+	SoftirqExit       *ebpf.Program `ebpf:"softirq_exit"`
+	SysExit           *ebpf.Program `ebpf:"sys_exit"`
+	SysExitAccept     *ebpf.Program `ebpf:"sys_exit_accept"`
+	SysExitAccept4    *ebpf.Program `ebpf:"sys_exit_accept4"`
+	SysExitListen     *ebpf.Program `ebpf:"sys_exit_listen"`
 }
 
 func (p *AcceptPrograms) Close() error {
 	return _AcceptClose(
+		p.CheckReqCall,
 		p.CheckReqEntry,
 		p.CheckReqExit,
+		p.CheckReqReturn,
+		p.ConnRequestCall,
 		p.ConnRequestEntry,
 		p.ConnRequestExit,
+		p.ConnRequestReturn,
+		p.CookieCall,
+		p.CookieReturn,
 		p.CookieV4Entry,
 		p.CookieV4Exit,
 		p.CookieV6Entry,

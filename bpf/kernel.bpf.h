@@ -303,6 +303,8 @@ struct bpf_iter__task_file {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
+	unsigned long cx;
+	unsigned long dx;
 	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
@@ -318,5 +320,10 @@ struct pt_regs {
 #endif
 
 #pragma clang attribute pop
+
+/* arch/arm64/include/uapi/asm/ptrace.h: what a kprobe program is given there. */
+struct user_pt_regs {
+	__u64 regs[31];
+};
 
 #endif /* HERDTRACE_KERNEL_BPF_H */

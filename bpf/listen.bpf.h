@@ -6,6 +6,8 @@
  * watched from entry to exit, and name the listener. None of them runs for a
  * packet of an established connection.
  *
+ * Kprobes on the same functions do as well, for a little more.
+ *
  * Without, the refused ACKs show in kfree_skb, which names the listener, too;
  * a refused SYN is freed by consume_skb, like an admitted one, and names
  * nothing: it is looked at only while there are refusals (the tracer attaches

@@ -193,6 +193,8 @@ enum loss {
 	LOSS_RING_FULL,
 	LOSS_SOCKET_GONE,   /* accept() returned, but its fd no longer is a listener */
 	LOSS_CLIENT_SKETCH, /* a refused client that neither the map nor a sketch had room for */
+	LOSS_ENTRY_MISSED,  /* a handshake function returned whose entry was not seen; by kprobes only */
+	LOSS_RETURN_MISSED, /* ... entered whose return was not seen */
 	LOSS_KINDS,
 };
 

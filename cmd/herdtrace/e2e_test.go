@@ -111,6 +111,9 @@ type signalRecord struct {
 	Name     string `json:"name"`
 	Variant  string `json:"variant"`
 	Accuracy string `json:"accuracy"`
+	Rejected []struct {
+		Error string `json:"error"`
+	} `json:"rejected"`
 }
 
 type listenerRecord struct {

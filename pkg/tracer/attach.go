@@ -54,7 +54,7 @@ type kernel struct {
 	paused   map[string]bool        // signals whose hooks were detached for a while
 	signals  []sample.Signal
 	chosen   map[string]*variant // by signal; none where it is unavailable
-	missing  map[string]bool     // programs that could not be attached
+	missing  map[string]bool     // hooks that could not be attached
 }
 
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
@@ -299,11 +299,11 @@ func (k *kernel) resume(signal string) error {
 func (k *kernel) attachHook(h *hook) (io.Closer, error) {
 	prog, err := k.load(h.program)
 	if err != nil {
-		k.missing[h.program] = true
+		k.missing[h.key()] = true
 		return nil, err
 	}
 	l, err := attach(h, prog)
-	k.missing[h.program] = err != nil
+	k.missing[h.key()] = err != nil
 	return l, err
 }
 
@@ -324,7 +324,7 @@ func (k *kernel) withdraw(err error, names ...string) {
 func (k *kernel) hooksOf(v *variant) (names []string) {
 	for _, h := range v.hooks {
 		switch {
-		case k.missing[h.program]:
+		case k.missing[h.key()]:
 		case h.demand:
 			names = append(names, h.name+" (on demand)")
 		default:
@@ -367,6 +367,9 @@ func (k *kernel) load(name string) (*ebpf.Program, error) {
 func attach(h *hook, prog *ebpf.Program) (io.Closer, error) {
 	if h.group != "" {
 		return attachTracepoint(h.group, h.event, prog)
+	}
+	if h.function != "" {
+		return attachKprobe(h.function, h.ret, prog)
 	}
 	return link.AttachTracing(link.TracingOptions{Program: prog})
 }

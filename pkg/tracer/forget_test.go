@@ -89,7 +89,7 @@ func TestGroupsUnseen(t *testing.T) {
 	for id := range uint64(100) {
 		g.add(id, &activity{})
 		g.active(id)
-		g.setWaits(&bpf.SchedWaits{CgroupId: id})
+		g.setWaits(&bpf.SchedWaits{CgroupId: id}, 1)
 	}
 	g.samples(false)
 	if len(g.groups)+len(g.waits)+len(g.pending) != 0 || len(g.dropped) != 100 {

@@ -66,7 +66,7 @@ func newListenReader(k *kernel, born map[uint32]*sample.TCPExt) *listenReader {
 		kern:        k,
 		blind:       v.name == "tcp_ext",
 		sampledPeak: wake == nil || accept == nil || k.hasFlag(SignalWake, flagByState),
-		sampledSyn:  v.name != "fexit",
+		sampledSyn:  v.name != "fexit" && v.name != "kprobe",
 		bounds:      newBoundMap(k.mapOf("bounds")),
 		clients:     newClientMap(k),
 		born:        born,

@@ -36,6 +36,8 @@ var lossNames = map[bpf.AcceptLoss]string{
 	bpf.AcceptLossLOSS_RING_FULL:         "ring_full",
 	bpf.AcceptLossLOSS_SOCKET_GONE:       "socket_gone",
 	bpf.AcceptLossLOSS_CLIENT_SKETCH:     "client_sketch_full",
+	bpf.AcceptLossLOSS_ENTRY_MISSED:      "handshake_entry_missed",
+	bpf.AcceptLossLOSS_RETURN_MISSED:     "handshake_return_missed",
 }
 
 // backlogLossNames are those by enum backlog_loss of netrx_record.h.

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// perfEvent is a classic tracepoint with a program on it.
+// perfEvent is a classic tracepoint or kprobe with a program on it.
 type perfEvent int
 
 // Close detaches the program.
@@ -38,7 +38,12 @@ func attachTracepoint(group, event string, prog *ebpf.Program) (io.Closer, error
 		Wakeup: 1,
 		Size:   uint32(unix.PERF_ATTR_SIZE_VER1),
 	}
-	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	return attachEvent(&attr, prog)
+}
+
+// attachEvent opens a perf event and puts prog on it, on all CPUs.
+func attachEvent(attr *unix.PerfEventAttr, prog *ebpf.Program) (io.Closer, error) {
+	fd, err := unix.PerfEventOpen(attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open perf event: %w", err)
 	}

@@ -32,16 +32,22 @@ const (
 const flagByState = "window_by_state"
 
 // hook is one program and where it goes. Raw and BTF tracepoints, fentry and
-// fexit carry their target in the object; a classic tracepoint names it here.
+// fexit carry their target in the object; a classic tracepoint or kprobe names it
+// here.
 type hook struct {
-	program string
-	name    string // as a person knows it
-	group   string // of a classic tracepoint
-	event   string
+	program  string
+	name     string // as a person knows it
+	group    string // of a classic tracepoint
+	event    string
+	function string // of a kprobe
+	ret      bool   // at its return
 	// optional: the variant works without it. demand: it is attached only
 	// while there is something for it to see.
 	optional, demand bool
 }
+
+// key tells hooks apart: one program may go to several functions.
+func (h *hook) key() string { return h.program + " " + h.function }
 
 // variant is one way to get a signal: all of its hooks attach, or it is rejected.
 type variant struct {
@@ -57,10 +63,27 @@ type variant struct {
 // hookListen learns what listen(2) was asked for.
 var hookListen = hook{program: "sys_exit_listen", name: "tracepoint/syscalls:sys_exit_listen", group: "syscalls", event: "sys_exit_listen", optional: true}
 
+func kprobe(program, function string) hook {
+	return hook{program: program, name: "kprobe/" + function, function: function}
+}
+
+func kretprobe(program, function string) hook {
+	return hook{program: program, name: "kretprobe/" + function, function: function, ret: true}
+}
+
+func optional(h hook) hook {
+	h.optional = true
+	return h
+}
+
 // variants lists for each signal its variants, the one to prefer first: the
 // order is that of their measured cost, exact ones first. What attaches decides,
 // never the kernel's version.
 var variants = map[string][]variant{
+	// No kprobe: a kretprobe on do_accept() would be held by each worker that
+	// sleeps in accept(2), and there are about as many instances as twice the CPUs
+	// (kernel/kprobes.c: register_kretprobe()); what finds none is not counted. The
+	// system call's tracepoint sees as much.
 	SignalAccept: {
 		{
 			name:     "fexit",
@@ -120,7 +143,7 @@ var variants = map[string][]variant{
 			},
 		},
 	},
-	// All three count the same, for the kernel's own TcpExt counters have the
+	// All of them count the same, for the kernel's own TcpExt counters have the
 	// last word; they differ in what else they know of a refusal.
 	SignalListen: {
 		{
@@ -136,6 +159,20 @@ var variants = map[string][]variant{
 				{program: "cookie_v4_exit", name: "fexit/cookie_v4_check"},
 				{program: "cookie_v6_entry", name: "fentry/cookie_v6_check", optional: true},
 				{program: "cookie_v6_exit", name: "fexit/cookie_v6_check", optional: true},
+				hookListen,
+			},
+		},
+		{
+			name:     "kprobe",
+			accuracy: sample.Exact,
+			note:     "a refusal that interrupts another probe is counted without its client",
+			prepare:  prepareFexit,
+			// Each return before its entry: see bpf/listen_kprobe.bpf.h.
+			hooks: []hook{
+				kretprobe("conn_request_return", "tcp_conn_request"), kprobe("conn_request_call", "tcp_conn_request"),
+				kretprobe("check_req_return", "tcp_check_req"), kprobe("check_req_call", "tcp_check_req"),
+				kretprobe("cookie_return", "cookie_v4_check"), kprobe("cookie_call", "cookie_v4_check"),
+				optional(kretprobe("cookie_return", "cookie_v6_check")), optional(kprobe("cookie_call", "cookie_v6_check")),
 				hookListen,
 			},
 		},
