@@ -44,7 +44,7 @@ func openHierarchy(root string, v2 bool) (*hierarchy, error) {
 // that nobody sees it and nothing stays behind, else the part that is mounted
 // here. Whole is what pid 1 sees of it, where that can be had.
 func findHierarchy(controller string) (*hierarchy, error) {
-	return findHierarchyOf("/proc/1/ns/cgroup", controller)
+	return findHierarchyOf(hostView{}.hostNS("cgroup"), controller)
 }
 
 // findHierarchyOf finds what is seen in the cgroup namespace ns.

@@ -19,7 +19,7 @@ import (
 // probesInTracefs reads the kprobes that tracefs has made: "" where it can have none.
 func probesInTracefs(t *testing.T) string {
 	t.Helper()
-	for _, dir := range []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"} {
+	for _, dir := range tracefsDirs {
 		b, err := os.ReadFile(dir + "/kprobe_events")
 		if err == nil {
 			return string(b)

@@ -58,12 +58,15 @@ func attachEvent(attr *unix.PerfEventAttr, prog *ebpf.Program) (io.Closer, error
 	return perfEvent(fd), nil
 }
 
+// tracefsDirs are where tracefs is usually mounted.
+var tracefsDirs = []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}
+
 // tracepointID reads the number of a tracepoint from tracefs: from where it is
 // mounted, or else from a mount of our own that is attached nowhere, so that
 // nobody sees it and nothing stays behind.
 func tracepointID(group, event string) (uint64, error) {
 	rel := filepath.Join("events", group, event, "id")
-	for _, dir := range []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"} {
+	for _, dir := range tracefsDirs {
 		if id, err := readID(os.ReadFile(filepath.Join(dir, rel))); err == nil {
 			return id, nil
 		}

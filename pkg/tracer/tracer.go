@@ -73,7 +73,7 @@ func Open(o Options) (*Tracer, error) {
 	if o.Interval == 0 {
 		o.Interval = time.Second
 	}
-	if err := preflight(); err != nil {
+	if err := (hostView{}).preflight(); err != nil {
 		return nil, err
 	}
 	t := &Tracer{opts: o}
