@@ -7,6 +7,7 @@ package tracer
 import (
 	"io"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -92,4 +93,40 @@ func TestEstablishedCostsNothing(t *testing.T) {
 			t.Errorf("%s ran %d times for %d packets of an established connection", name, n, 2*trips)
 		}
 	}
+}
+
+// BenchmarkListenCost measures a connection that is not refused, by variant. The
+// hook that consume_skb attaches on demand runs for all other packets as well.
+func BenchmarkListenCost(b *testing.B) {
+	cases := []costCase{
+		{"connection/listen-none", nil, connections},
+		{"connection/listen-consume_skb", []hook{{program: "listen_kfree_skb"}}, connections},
+		{"connection/listen-consume_skb-on-demand", []hook{{program: "listen_kfree_skb"}, {program: "listen_consume_skb"}}, connections},
+	}
+	for _, v := range variants[SignalListen] {
+		if v.name == "consume_skb" || v.name == "tcp_ext" {
+			continue
+		}
+		hooks := slices.DeleteFunc(slices.Clone(v.hooks), func(h hook) bool { return h.program == hookListen.program })
+		if err := canAttach(b, hooks); err != nil {
+			b.Logf("%s cannot be measured here: %v", v.name, err)
+			continue
+		}
+		cases = append(cases, costCase{"connection/listen-" + v.name, hooks, connections})
+	}
+	benchmarkCost(b, cases)
+}
+
+func canAttach(b *testing.B, hooks []hook) error {
+	b.Helper()
+	k, _ := attachOnly(b, nil)
+	defer k.Close()
+	for i := range hooks {
+		l, err := k.attachHook(&hooks[i])
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
+	return nil
 }
