@@ -10,21 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
-// include/uapi/linux/capability.h
-const (
-	capDACReadSearch = 2
-	capSysPtrace     = 19
-	capSyslog        = 34
-	capPerfmon       = 38
-	capBPF           = 39
-)
-
-// with runs a command as uid 65534 with these capabilities only.
-func with(t *testing.T, caps []uintptr, argv ...string) (stdout, stderr string, code int) {
+// asNobody is a command that runs another one as uid 65534 with these
+// capabilities only.
+func asNobody(t *testing.T, caps string, argv ...string) []string {
 	t.Helper()
 	dir, err := tools()
 	if err != nil {
@@ -33,13 +24,12 @@ func with(t *testing.T, caps []uintptr, argv ...string) (stdout, stderr string, 
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return runAs(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: caps}, argv...)
+	return append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all," + caps, "--ambient-caps=-all," + caps}, argv...)
 }
 
-func runAs(t *testing.T, as *syscall.SysProcAttr, argv ...string) (stdout, stderr string, code int) {
+func execute(t *testing.T, argv ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.SysProcAttr = as
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -81,7 +71,7 @@ func TestCheckNamespaces(t *testing.T) {
 			if tt.refused {
 				want = exitHost
 			}
-			out, talk, code := runAs(t, nil, append(tt.wrap, tool(t, "herdtrace"), "check")...)
+			out, talk, code := execute(t, append(tt.wrap, tool(t, "herdtrace"), "check")...)
 			if code != want {
 				t.Errorf("exit %d, want %d: %s%s", code, want, out, talk)
 			}
@@ -94,7 +84,7 @@ func TestCheckNamespaces(t *testing.T) {
 			if rung := says(out, "rung"); tt.refused != strings.Contains(rung, "procfs: ") || tt.refused && !strings.Contains(rung, "next step: ") {
 				t.Errorf("rung: %s", rung)
 			}
-			_, talk, code = runAs(t, nil, append(tt.wrap, tool(t, "herdtrace"), "-q", "-d", "1s", "-o", filepath.Join(t.TempDir(), "r"))...)
+			_, talk, code = execute(t, append(tt.wrap, tool(t, "herdtrace"), "-q", "-d", "1s", "-o", filepath.Join(t.TempDir(), "r"))...)
 			if code != want {
 				t.Errorf("tracing: exit %d, want %d: %s", code, want, talk)
 			}
@@ -108,15 +98,15 @@ func TestFewCapabilities(t *testing.T) {
 	needRoot(t)
 	for _, tt := range []struct {
 		name string
-		caps []uintptr
+		caps string
 		says []string
 		not  string
 	}{
-		{"the least", []uintptr{capBPF, capPerfmon}, []string{"warn", "enough to trace with: CAP_BPF, CAP_PERFMON", "without CAP_DAC_READ_SEARCH"}, "without CAP_BPF"},
-		{"the named others", []uintptr{capBPF, capPerfmon, capDACReadSearch, capSysPtrace, capSyslog}, []string{"warn", "without CAP_SYS_ADMIN"}, "without CAP_SYS_PTRACE"},
+		{"the least", "+bpf,+perfmon", []string{"warn", "enough to trace with: CAP_BPF, CAP_PERFMON", "without CAP_DAC_READ_SEARCH"}, "without CAP_BPF"},
+		{"the named others", "+bpf,+perfmon,+dac_read_search,+sys_ptrace,+syslog", []string{"warn", "without CAP_SYS_ADMIN"}, "without CAP_SYS_PTRACE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, talk, code := with(t, tt.caps, tool(t, "herdtrace"), "check")
+			out, talk, code := execute(t, asNobody(t, tt.caps, tool(t, "herdtrace"), "check")...)
 			if code != 0 || !strings.Contains(out, "8 of 8 signals work") {
 				t.Errorf("check: exit %d: %s%s", code, out, talk)
 			}
@@ -129,14 +119,17 @@ func TestFewCapabilities(t *testing.T) {
 			if strings.Contains(line, tt.not) {
 				t.Errorf("it says %q: %s", tt.not, line)
 			}
-			out, talk, code = with(t, tt.caps, tool(t, "herdtrace"), "--json", "--",
-				tool(t, "herdlab"), "accept", "--mode", "epoll-lt", "--rate", "1000", "--conns", "500", "--duration", "60s")
+			out, talk, code = execute(t, inNetns(asNobody(t, tt.caps, tool(t, "herdtrace"), "--json", "--",
+				tool(t, "herdlab"), "accept", "--mode", "epoll-lt", "--rate", "1000", "--conns", "500", "--duration", "60s")...)...)
 			if code != 0 {
 				t.Fatalf("trace: exit %d: %s", code, talk)
 			}
 			r := &traced{}
 			r.parse(t, []byte(out))
 			r.checkExact(t)
+			if cost := r.summary(t).Cost.BPFCPURatio; cost != nil {
+				t.Errorf("without CAP_SYS_ADMIN the cost of the programs is not known, and it says: %v", *cost)
+			}
 		})
 	}
 }

@@ -98,6 +98,7 @@ type record struct {
 	Cost      struct {
 		LostTotal       uint64         `json:"lost_total"`
 		RecursionMisses uint64         `json:"recursion_misses_total"`
+		BPFCPURatio     *float64       `json:"bpf_cpu_ratio"`
 		Budget          *sample.Budget `json:"budget"`
 	} `json:"cost"`
 	FindingsTotal   int      `json:"findings_total"`

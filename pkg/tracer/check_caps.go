@@ -5,6 +5,7 @@
 package tracer
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -26,17 +27,37 @@ type capability struct {
 	name string
 	must bool // nothing is traced without
 	cost string
-	old  bool // only before Linux 5.11
+	old  bool // only before Linux 5.11, and where the memlock limit is low
 }
 
 var capabilities = []capability{
 	{bit: capBPF, name: "CAP_BPF", must: true, cost: "no BPF program loads"},
 	{bit: capPerfmon, name: "CAP_PERFMON", must: true, cost: "no BPF program attaches"},
-	{bit: capSysResource, name: "CAP_SYS_RESOURCE", old: true, cost: "BPF maps must fit the memlock limit (ulimit -l), which they do not by default"},
+	{bit: capSysResource, name: "CAP_SYS_RESOURCE", must: true, old: true, cost: "no BPF map can be made beyond the memlock limit (ulimit -l), which is too low here"},
 	{bit: capDACReadSearch, name: "CAP_DAC_READ_SEARCH", cost: "tracefs is root's alone, so accept takes a hook that every system call pays for, and listen(2)'s backlog is not known"},
 	{bit: capSysPtrace, name: "CAP_SYS_PTRACE", cost: "how other users' workers wait is not known, nor which network namespaces they are in"},
-	{bit: capSyslog, name: "CAP_SYSLOG", cost: "kernel addresses are hidden, so without fexit and kprobes refused clients are not seen (listen by tcp_ext)"},
+	{bit: capSyslog, name: "CAP_SYSLOG", cost: "kernel addresses are hidden, so without fexit and kprobes refused clients are not seen, and on old kernels not whose packets a full CPU backlog dropped"},
 	{bit: capSysAdmin, name: "CAP_SYS_ADMIN", cost: "the cost of the BPF programs is not measured, devices of other network namespaces are not named, and a tracefs that is not mounted is not found"},
+}
+
+// memlockNeeded is more than all maps and programs take.
+const memlockNeeded = 256 << 20
+
+// memlockIsLow: kernels before 5.11 charge maps and programs to the limit of
+// locked memory, which can be raised up to the second of the two numbers in
+// "Max locked memory  8388608  8388608  bytes" (fs/proc/base.c: proc_pid_limits()).
+func (h hostView) memlockIsLow() bool {
+	if !h.before(5, 11) {
+		return false
+	}
+	for line := range strings.Lines(h.read("/proc/self/limits")) {
+		if v, ok := strings.CutPrefix(line, "Max locked memory"); ok {
+			f := strings.Fields(v)
+			hard, err := strconv.ParseUint(f[min(1, len(f)-1)], 10, 64)
+			return err == nil && hard < memlockNeeded
+		}
+	}
+	return false
 }
 
 // can reports whether this process has a capability.
@@ -52,7 +73,7 @@ func has(caps uint64, c uint) bool { return caps&(1<<c) != 0 }
 func (h hostView) missing(caps uint64) (out []capability) {
 	for _, c := range capabilities {
 		switch {
-		case has(caps, c.bit), c.must && has(caps, capSysAdmin), c.old && !h.before(5, 11):
+		case has(caps, c.bit), c.must && !c.old && has(caps, capSysAdmin), c.old && !h.memlockIsLow():
 		default:
 			out = append(out, c)
 		}

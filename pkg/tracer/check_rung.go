@@ -45,8 +45,8 @@ func rungOf(signals []sample.Signal) string {
 	return best
 }
 
-// checkRung sums up: on which rung this host is, what is seen less well than on
-// a better one, and what single step leads there. failed: BPF could not be used
+// checkRung sums up: on which rung this host is, what is seen less well than
+// where all variants attach, and what single step leads there. failed: BPF could not be used
 // at all.
 func (h hostView) checkRung(signals []sample.Signal, failed bool) []CheckLine {
 	rung := rungOf(signals)
@@ -70,7 +70,7 @@ func (h hostView) checkRung(signals []sample.Signal, failed bool) []CheckLine {
 	}
 	lines := []CheckLine{{state, "rung", text}}
 	for _, l := range less {
-		lines = append(lines, CheckLine{Text: "less than on a better rung: " + l})
+		lines = append(lines, CheckLine{Text: "seen less well than elsewhere: " + l})
 	}
 	if step := h.nextStep(rung, signals, failed); step != "" {
 		lines = append(lines, CheckLine{Text: "next step: " + step})

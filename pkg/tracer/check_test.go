@@ -110,8 +110,13 @@ var checkCases = []struct {
 	{name: "CAP_BPF and CAP_PERFMON only", files: files{"/proc/self/status": status(bpfCaps, allCaps)}, want: map[string][]string{
 		"capabilities": {CheckWarn, "enough to trace with: CAP_BPF, CAP_PERFMON", "without CAP_SYS_PTRACE", "without CAP_SYSLOG", "without CAP_DAC_READ_SEARCH", "without CAP_SYS_ADMIN",
 			"sudo setcap cap_bpf,cap_perfmon,cap_dac_read_search,cap_sys_ptrace,cap_syslog,cap_sys_admin+ep", "AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC"}}},
-	{name: "the same before 5.11", files: files{"/proc/self/status": status(bpfCaps, allCaps), "/proc/sys/kernel/osrelease": "5.10.0-46"}, want: map[string][]string{
-		"capabilities": {CheckWarn, "without CAP_SYS_RESOURCE: BPF maps must fit the memlock limit", "cap_perfmon,cap_sys_resource,"}}},
+	{name: "the same before 5.11", files: files{"/proc/self/status": status(bpfCaps, allCaps), "/proc/sys/kernel/osrelease": "5.10.0-46",
+		"/proc/self/limits": "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         65536                65536                bytes"},
+		stops: true, step: "get CAP_SYS_RESOURCE: sudo", want: map[string][]string{
+			"capabilities": {CheckFail, "CAP_SYS_RESOURCE is missing", "without CAP_SYS_RESOURCE: no BPF map", "cap_perfmon,cap_sys_resource,"}}},
+	{name: "the same with the limit raised", files: files{"/proc/self/status": status(bpfCaps, allCaps), "/proc/sys/kernel/osrelease": "5.10.0-46",
+		"/proc/self/limits": "Max locked memory         65536                unlimited            bytes"}, want: map[string][]string{
+		"capabilities": {CheckWarn, "enough to trace with"}}},
 	{name: "no capability", files: files{"/proc/self/status": status(noCaps, allCaps)}, stops: true, step: "get CAP_BPF and CAP_PERFMON: sudo herdtrace", want: map[string][]string{
 		"capabilities": {CheckFail, "CAP_BPF and CAP_PERFMON are missing", "cure: sudo herdtrace"}}},
 	{name: "Docker's default", files: files{"/proc/self/status": status(dockerCaps, dockerCaps, "Seccomp:\t2")}, stops: true, step: "get CAP_BPF and CAP_PERFMON: docker run --cap-add=BPF --cap-add=PERFMON", want: map[string][]string{
@@ -248,8 +253,8 @@ func TestRungs(t *testing.T) {
 		not     string
 	}{
 		{"best", nil, []sample.Signal{byFexit, runq}, false, []string{"fexit: full BTF", "exact: listen, runq"}, "next step"},
-		{"kprobe", nil, []sample.Signal{byKprobe, runq}, false, []string{"kprobe: ", "better rung: listen: by a probe", "next step: a kernel with CONFIG_DYNAMIC"}, "a note"},
-		{"tracepoints", nil, []sample.Signal{byTracepoint, none, runq}, false, []string{"tracepoints: ", "not measured: wake", "better rung: accept: no io_uring", "CONFIG_KPROBE_EVENTS"}, "approximate"},
+		{"kprobe", nil, []sample.Signal{byKprobe, runq}, false, []string{"kprobe: ", "seen less well than elsewhere: listen: by a probe", "next step: a kernel with CONFIG_DYNAMIC"}, "a note"},
+		{"tracepoints", nil, []sample.Signal{byTracepoint, none, runq}, false, []string{"tracepoints: ", "not measured: wake", "seen less well than elsewhere: accept: no io_uring", "CONFIG_KPROBE_EVENTS"}, "approximate"},
 		{"tracefs", files{"/sys/kernel/tracing/events/syscalls/sys_exit_accept4/id": "", "/sys/kernel/debug/tracing/events/syscalls/sys_exit_accept/id": ""},
 			[]sample.Signal{noTracefs, runq}, false, []string{"next step: make tracefs readable: mount -t tracefs"}, "CAP_"},
 		{"addresses", files{"/proc/self/status": status(bpfCaps, allCaps)}, []sample.Signal{noAddress, runq}, false, []string{"approximate: listen", "next step: get CAP_SYSLOG: sudo herdtrace"}, "not measured"},

@@ -254,7 +254,7 @@ func userCPU() (time.Duration, error) {
 func (m *selfMeter) read() (sample.Self, error) {
 	m.take()
 	s := sample.Self{MemoryBytes: m.maps + residentBytes(), Lost: make(map[string]uint64)}
-	s.BPFRunNS, s.BPFRunTotal = uint64(m.total.run), m.total.runs
+	s.BPFRunNS, s.BPFRunTotal, s.BPFUnmeasured = uint64(m.total.run), m.total.runs, m.forbidden
 	user, err := userCPU()
 	if err != nil {
 		return s, err

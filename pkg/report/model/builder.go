@@ -114,7 +114,9 @@ func cost(now, then *sample.Sample, interval time.Duration) Cost {
 	}
 	p := &then.Self
 	c.UserRatio = perSecond(now.Self.UserCPUNS, p.UserCPUNS, interval) / 1e9
-	c.BPFRatio = perSecond(now.Self.BPFRunNS, p.BPFRunNS, interval) / 1e9
+	if !now.Self.BPFUnmeasured {
+		c.BPFRatio = perSecond(now.Self.BPFRunNS, p.BPFRunNS, interval) / 1e9
+	}
 	c.LostDelta = since(c.LostTotal, p.LostTotal())
 	return c
 }

@@ -41,6 +41,9 @@ func TestCost(t *testing.T) {
 	if c.LostDelta != 0 {
 		t.Errorf("LostDelta %d after a reset", c.LostDelta)
 	}
+	unmeasured := at(2, 200, 0, 0, 0)
+	unmeasured.Self.BPFUnmeasured = true
+	want(t, "BPFRatio without CAP_SYS_ADMIN", frames(at(1, 100, 0, 0, 0), unmeasured)[1].Cost.BPFRatio, Unknown())
 }
 
 func TestHostIdle(t *testing.T) {

@@ -89,7 +89,9 @@ type Self struct {
 	UserCPUNS   uint64 `json:"user_cpu_ns"` // of the tracer process, user and system
 	BPFRunNS    uint64 `json:"bpf_run_ns"`  // of its programs, extrapolated from the share of time it was measured
 	BPFRunTotal uint64 `json:"bpf_run_total"`
-	MemoryBytes uint64 `json:"memory_bytes"` // resident, and the maps
+	// BPFUnmeasured: that takes CAP_SYS_ADMIN; the two above are then 0, and not known.
+	BPFUnmeasured bool   `json:"bpf_unmeasured,omitempty"`
+	MemoryBytes   uint64 `json:"memory_bytes"` // resident, and the maps
 	// Lost has one entry for each way to lose something that did so.
 	Lost map[string]uint64 `json:"lost_total,omitempty"`
 	// RecursionMisses is how often a program that counts was skipped because it
