@@ -30,11 +30,13 @@ type capability struct {
 	old  bool // only before Linux 5.11, and where the memlock limit is low
 }
 
+const dacReadSearch = "CAP_DAC_READ_SEARCH"
+
 var capabilities = []capability{
 	{bit: capBPF, name: "CAP_BPF", must: true, cost: "no BPF program loads"},
 	{bit: capPerfmon, name: "CAP_PERFMON", must: true, cost: "no BPF program attaches"},
 	{bit: capSysResource, name: "CAP_SYS_RESOURCE", must: true, old: true, cost: "no BPF map can be made beyond the memlock limit (ulimit -l), which is too low here"},
-	{bit: capDACReadSearch, name: "CAP_DAC_READ_SEARCH", cost: "tracefs is root's alone, so accept takes a hook that every system call pays for, and listen(2)'s backlog is not known"},
+	{bit: capDACReadSearch, name: dacReadSearch, cost: "tracefs is root's alone, so accept takes a hook that every system call pays for, and listen(2)'s backlog is not known"},
 	{bit: capSysPtrace, name: "CAP_SYS_PTRACE", cost: "how other users' workers wait is not known, nor which network namespaces they are in"},
 	{bit: capSyslog, name: "CAP_SYSLOG", cost: "kernel addresses are hidden, so without fexit and kprobes refused clients are not seen, and on old kernels not whose packets a full CPU backlog dropped"},
 	{bit: capSysAdmin, name: "CAP_SYS_ADMIN", cost: "the cost of the BPF programs is not measured, devices of other network namespaces are not named, and a tracefs that is not mounted is not found"},
@@ -105,6 +107,9 @@ func (h hostView) checkCaps() []CheckLine {
 		return []CheckLine{{CheckWarn, name, "unknown: " + err.Error()}}
 	}
 	missing := h.missing(caps)
+	if h.inUserNS() {
+		return []CheckLine{{CheckWarn, name, "those that this process has are its user namespace's, see there"}}
+	}
 	if len(missing) == 0 {
 		return []CheckLine{{CheckOK, name, "all that are needed"}}
 	}

@@ -174,7 +174,7 @@ func (h hostView) tracefsCure() string {
 	}
 	for _, dir := range tracefsDirs {
 		if _, err := os.ReadDir(h.root + dir); err != nil && os.IsPermission(err) {
-			return "CAP_DAC_READ_SEARCH"
+			return dacReadSearch
 		}
 		if h.exists(dir + "/events") {
 			return "a kernel with CONFIG_FTRACE_SYSCALLS=y"

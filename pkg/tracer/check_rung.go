@@ -97,6 +97,8 @@ func (h hostView) nextStep(rung string, signals []sample.Signal, failed bool) st
 		return "docker run --security-opt seccomp=unconfined"
 	case failed:
 		return "see why the signals failed, above"
+	case isRejectedFor(signals, "tracefs") && h.tracefsCure() == dacReadSearch:
+		return "get " + dacReadSearch + ", to read tracefs: " + h.capsCure(missing)[0]
 	case isRejectedFor(signals, "tracefs"):
 		return "make tracefs readable: " + h.tracefsCure()
 	case isRejectedFor(signals, "kernel.kptr_restrict"):

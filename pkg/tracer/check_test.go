@@ -154,9 +154,9 @@ var checkCases = []struct {
 	{name: "network namespace", files: files{"/proc/self/ns/net": "@net:[4026532300]"}, want: map[string][]string{
 		"network ns": {CheckWarn, "listeners and packets of all are seen", "--network=host"}}},
 	{name: "user namespace", files: files{"/proc/self/ns/user": childUserNS, "/proc/self/uid_map": "0 1000 1"}, stops: true, step: "run herdtrace on the host", want: map[string][]string{
-		"user namespace": {CheckFail, "does not count its capabilities"}}},
+		"user namespace": {CheckFail, "does not count its capabilities"}, "capabilities": {CheckWarn, "its user namespace's"}}},
 	{name: "user namespace by its map", files: files{"/proc/self/ns/user": "", "/proc/self/uid_map": "0 100000 65536"}, stops: true, want: map[string][]string{
-		"user namespace": {CheckFail}}},
+		"user namespace": {CheckFail}, "capabilities": {CheckWarn}}},
 	{name: "cgroup v1", files: files{"/proc/self/mountinfo": v1Mounts, "/proc/cgroups": v1CGroups}, want: map[string][]string{
 		"cgroups": {CheckOK, "v1, CPU quotas in it"}}},
 	{name: "cgroup hybrid, cpu in v1", files: files{"/proc/self/mountinfo": v1Mounts + "\n33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw", "/proc/cgroups": v1CGroups}, want: map[string][]string{

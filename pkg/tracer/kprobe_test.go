@@ -6,13 +6,16 @@ package tracer
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -81,4 +84,65 @@ func TestNoSuchFunction(t *testing.T) {
 	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, unix.EPERM) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestKprobePairs: a return without its entry, and the reverse, is counted.
+func TestKprobePairs(t *testing.T) {
+	open(t, Options{}).Close()
+	k, err := loadKernel(&Options{Variants: map[string]string{SignalListen: "tcp_ext"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := prepareFexit(k); err != nil {
+		t.Fatal(err)
+	}
+	put := func(h hook) io.Closer {
+		t.Helper()
+		l, err := k.attachHook(&h)
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EPERM) {
+			t.Skipf("this kernel takes no kprobes, so the variant is never chosen: %v", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	// One thread on one CPU, which handles its own SYNs.
+	runtime.LockOSThread() // and never unlocked
+	var one unix.CPUSet
+	one.Set(0)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	_, port := listenOn(t, 0, 128)
+	lost := func(kind bpf.AcceptLoss) uint64 {
+		sum := make(map[string]uint64)
+		if err := addLost(sum, "n", k.mapOf("losses"), uint32(kind)); err != nil {
+			t.Fatal(err)
+		}
+		return sum["n"]
+	}
+	step := func(name string, connections int, entries, returns uint64) {
+		t.Helper()
+		e, r := lost(bpf.AcceptLossLOSS_ENTRY_MISSED), lost(bpf.AcceptLossLOSS_RETURN_MISSED)
+		for range connections {
+			knock(t, port)
+		}
+		e, r = lost(bpf.AcceptLossLOSS_ENTRY_MISSED)-e, lost(bpf.AcceptLossLOSS_RETURN_MISSED)-r
+		if e != entries || r != returns {
+			t.Errorf("%s: %d entries and %d returns are said to be missed, want %d and %d", name, e, r, entries, returns)
+		}
+	}
+	ret := put(kretprobe("conn_request_return", "tcp_conn_request"))
+	step("returns before the first entry", 5, 0, 0)
+	entry := put(kprobe("conn_request_call", "tcp_conn_request"))
+	step("pairs", 5, 0, 0)
+	ret.Close()
+	step("entries alone", 5, 0, 4) // the last one may still return
+	ret = put(kretprobe("conn_request_return", "tcp_conn_request"))
+	step("pairs again", 5, 0, 1)
+	entry.Close()
+	step("returns alone", 5, 5, 0)
+	ret.Close()
 }

@@ -28,13 +28,13 @@ func (h hostView) preflight() error {
 	case len(must) > 0:
 		return fmt.Errorf("%w: load BPF programs: %s missing (run it with sudo)", ErrHost, listCaps(namesOf(must)))
 	case h.inUserNS():
-		return fmt.Errorf("%w: load BPF programs: this is not the host's user namespace, and bpf(2) does not count its capabilities (%s)", ErrHost, userNSCure)
+		return fmt.Errorf("%w: load BPF programs: this is not the host's user namespace, and bpf(2) does not count its capabilities: %s", ErrHost, userNSCure)
 	case !h.exists(btfPath):
 		return fmt.Errorf("%w: read kernel types: %s is not there (it takes a kernel with CONFIG_DEBUG_INFO_BTF=y, as all distributions since 2021 ship)", ErrHost, btfPath)
 	case h.lockedDown(): // some before 5.13 attach all the same, and read zeros
-		return fmt.Errorf("%w: read kernel memory: kernel lockdown (confidentiality) forbids it to BPF programs (%s)", ErrHost, lockdownCure)
+		return fmt.Errorf("%w: read kernel memory: kernel lockdown (confidentiality) forbids it to BPF programs: %s", ErrHost, lockdownCure)
 	case h.inPIDNS():
-		return fmt.Errorf("%w: tell processes apart: this is not the host's pid namespace, and BPF knows processes by the host's numbers only (%s)", ErrHost, pidNSCure)
+		return fmt.Errorf("%w: tell processes apart: this is not the host's pid namespace, and BPF knows processes by the host's numbers only: %s", ErrHost, pidNSCure)
 	}
 	return nil
 }
