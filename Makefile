@@ -81,7 +81,24 @@ fuzz: ## Fuzz what reads untrusted bytes, FUZZTIME (20s) each
 		done; \
 	done
 
+BENCH_PACKAGES := linux-perf bpftrace nginx-light wrk
+BENCH_TOOLS    := perf bpftrace nginx wrk
+BENCH_RUN       = bin/bench-$(BENCH_NAME)
+BENCH_NAME     := $(shell date +%Y%m%d-%H%M%S)
+
 .PHONY: bench
-bench: test-deps build ## Measure what looking costs (root; installs perf)
+bench: build ## Measure what looking costs, beside its peers, and how that grows (root, 20 min)
+	@missing=; for t in $(BENCH_TOOLS); do PATH=$$PATH:/usr/sbin command -v $$t >/dev/null || missing="$$missing $$t"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing, for$$missing: $(BENCH_PACKAGES)"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(BENCH_PACKAGES) >/dev/null; \
+	fi
+	$(GO) build -buildvcs=false -trimpath -o bin/ ./cmd/herdbench
+	bin/herdbench cost --out $(BENCH_RUN)-cost.jsonl
+	bin/herdbench growth --out $(BENCH_RUN)-growth.jsonl
+	@echo "the tables again: bin/herdbench table $(BENCH_RUN)-*.jsonl"
+
+.PHONY: bench-hooks
+bench-hooks: test-deps ## Measure each BPF program beside an empty one, and the parts of a tick (root)
 	@command -v perf >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends linux-perf >/dev/null
-	HERDTRACE_ROOT_TESTS=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./cmd/herdtrace ./pkg/...
+	HERDTRACE_ROOT_TESTS=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./pkg/...

@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdbench": {"github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 }
 
 // listed is what go list says of a package.
