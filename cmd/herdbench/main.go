@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -52,6 +53,11 @@ type usageError struct{ text string }
 func (e usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// init pins the main goroutine to the main thread: PR_SET_PDEATHSIG fires when
+// the thread that forked dies (kernel/exit.c: forget_original_parent()), so what
+// must end with herdbench is forked by the thread that lives as long.
+func init() { runtime.LockOSThread() }
 
 func main() { os.Exit(run(os.Args[1:])) }
 

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nginxConf answers from memory and logs nothing. Its worker stays root: what
-// it must not do is to write anywhere but below its directory.
+// nginxConf answers from memory, logs nothing, and writes nothing but below its
+// directory.
 const nginxConf = `daemon off;
 user root;
 worker_processes %d;
@@ -79,7 +79,7 @@ func startNginx() (n *nginx, err error) {
 	defer out.Close()
 	n.cmd = exec.Command(path, "-p", n.dir, "-e", "stderr", "-c", conf)
 	n.cmd.Stderr = out
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM}
 	if err := n.cmd.Start(); err != nil {
 		n.cmd = nil
 		return nil, fmt.Errorf("start nginx: %w", err)

@@ -114,6 +114,15 @@ func writeGrowth(w io.Writer, all []record) {
 	}
 }
 
+const costLegend = `
+Each ratio is that of a run to the baseline of the same round; the figure is the median, in brackets the interval that
+holds it with 95 % confidence. "Throughput ratio" is by the clock, and so has in it what others did on the machine.
+"CPU/op of the load" is what the load's own processes took for each operation, kernel and softirq time included: what a
+tool adds to it runs in the kernel. "With the tool's own" adds the tool's process, and the last column is the throughput
+that this costs where CPU time is the limit. BPF ns/op is of one more run, in which the kernel timed the programs, which
+itself takes some 20 ns for each run of one.
+`
+
 // tables prints all that the records tell.
 func tables(w io.Writer, all []record) error {
 	for _, r := range all {
@@ -122,6 +131,9 @@ func tables(w io.Writer, all []record) error {
 		}
 	}
 	ls := byLoad(all)
+	if len(ls) > 0 {
+		fmt.Fprint(w, costLegend)
+	}
 	for _, l := range ls {
 		l.write(w)
 	}

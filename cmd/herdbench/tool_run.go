@@ -48,7 +48,7 @@ func startTool(ctx context.Context, e *env, t *tool) (*running, error) {
 	// mounted where nobody else sees it (Go makes its mounts private, too).
 	r.cmd = exec.Command(e.self, append([]string{roleTracefs}, t.argv(e, dir)...)...)
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: unix.CLONE_NEWNS}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	if err := r.cmd.Start(); err != nil {
 		r.clear()
 		return nil, fmt.Errorf("start %s: %w", t.name, err)
