@@ -204,6 +204,9 @@ func (b *bench) run(ctx context.Context, t *tool, once func() (result, error), r
 // measure runs the load once and fills in all but what only stop can tell.
 func measure(r *running, once func() (result, error), rec *record) error {
 	rec.LoadAverage = loadAverage()
+	if r == nil {
+		rec.Foreign = tracingPrograms()
+	}
 	var progs *programMeter
 	if rec.Kind == kindBPF {
 		var err error

@@ -41,6 +41,7 @@ type record struct {
 	MachineNS   uint64  `json:"machine_busy_ns,omitempty"`
 	StealNS     uint64  `json:"steal_ns,omitempty"`
 	LoadAverage float64 `json:"load_average,omitempty"`
+	Foreign     int     `json:"foreign_programs,omitempty"` // BPF programs of others that trace, at a baseline
 
 	ToolCPUNS   uint64    `json:"tool_cpu_ns,omitempty"`  // of its process, during the load
 	TickCPUNS   []uint64  `json:"tick_cpu_ns,omitempty"`  // the same, second by second

@@ -135,7 +135,9 @@ func (l *loadRuns) noise() string {
 			steal = append(steal, float64(r.StealNS)/span)
 		}
 	}
-	return fmt.Sprintf("Other processes had %.0f %% of a core (median of all runs; kernel threads are among them), the hypervisor %.0f %%.", 100*median(others), 100*median(steal))
+	foreign := median(l.figures(toolNothing, func(r *record) float64 { return float64(r.Foreign) }))
+	return fmt.Sprintf("Other processes had %.0f %% of a core (median of all runs; kernel threads are among them), the hypervisor %.0f %%; %.0f BPF programs of others were tracing.",
+		100*median(others), 100*median(steal), foreign)
 }
 
 func (l *loadRuns) writeRatios(w io.Writer) {
