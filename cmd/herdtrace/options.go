@@ -28,6 +28,7 @@ type options struct {
 	readyFile string
 	variants  map[string]string
 	budget    float64 // percent of the machine; 0: none
+	noBPF     bool
 	color     string
 	ascii     bool
 	version   bool
@@ -134,6 +135,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file when everything is attached")
 	f.StringToStringVar(&o.variants, "variant", nil, "force how a signal is measured, e.g. accept=sys_exit")
 	f.VarP(percent{&o.budget}, "budget", "", "what tracing may cost, in `PERCENT` of the whole machine; beyond it, it does without events, then looks at threads less often, then at signals a part of the time; off: no bound")
+	f.BoolVar(&o.noBPF, "no-bpf", false, "load no BPF program, as where the kernel refuses it: accepts, wake-ups, refused clients, idle cores beside waiting threads and the causes of waits are then not measured, the rest by /proc, cgroupfs and sock_diag")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")

@@ -30,6 +30,7 @@ func trace(o *options) error {
 		Ports:    o.ports,
 		Variants: o.variants,
 		Budget:   o.budget,
+		NoBPF:    o.noBPF,
 	})
 	if errors.Is(err, tracer.ErrHost) {
 		return exitError{exitHost, fmt.Errorf("%w; see herdtrace check", err)}

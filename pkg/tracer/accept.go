@@ -34,6 +34,7 @@ const (
 // acceptReader turns the accept signal's maps into sample.Accept.
 type acceptReader struct {
 	opts                        *Options
+	polled                      *listenerPoll // where there is no BPF; the maps are nil then, and the iterators
 	listeners, workers, retired *ebpf.Map
 	itListeners, itWorkers      *link.Iter
 	itHolders                   *link.Iter
@@ -104,7 +105,7 @@ func newAcceptReader(k *kernel, o *Options, born map[uint32]*sample.TCPExt) (r *
 	if r.itHolders, err = k.iterator("dump_holders", nil); err != nil {
 		return r, err
 	}
-	r.holders = newHolders(r.itHolders, o.PIDs)
+	r.holders = newHolders(func() ([]bpf.AcceptHolder, error) { return readIter[bpf.AcceptHolder](r.itHolders) }, o.PIDs)
 	if err := r.holders.refresh(); err != nil {
 		return r, err
 	}
@@ -122,6 +123,9 @@ func (r *acceptReader) Close() {
 	}
 	if r.listen != nil {
 		r.listen.disarm()
+	}
+	if r.polled != nil {
+		r.polled.Close()
 	}
 }
 
@@ -154,9 +158,9 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 		r.listen.readTotals(r, final) // first, or what is counted meanwhile would look unseen
 	}
 	// Workers before listeners: so no accept is shown whose completion is not.
-	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
+	workers, err := r.dumpWorkers()
 	if err != nil {
-		return nil, nil, fmt.Errorf("read worker map: %w", err)
+		return nil, nil, err
 	}
 	first := !r.started
 	r.started = true
@@ -166,8 +170,8 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 	}
 	if closed {
 		// Their workers may have accepted since: nothing follows that would tell.
-		if workers, err = readIter[bpf.AcceptWorker](r.itWorkers); err != nil {
-			return nil, nil, fmt.Errorf("read worker map: %w", err)
+		if workers, err = r.dumpWorkers(); err != nil {
+			return nil, nil, err
 		}
 	}
 	r.takeWorkers(workers, true)
@@ -182,6 +186,9 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 		}
 	}
 	r.procs.nextTick()
+	if r.polled != nil {
+		clear(r.polled.single)
+	}
 	out := &sample.Accept{Listeners: []sample.Listener{}}
 	for _, ls := range r.byInode {
 		if r.isSelected(ls) {
@@ -200,9 +207,9 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 // readListeners takes in the state of every listener, and empties the maps of
 // those that are gone. It reports whether there were any of these.
 func (r *acceptReader) readListeners() (closed bool, err error) {
-	raws, err := readIter[bpf.AcceptListener](r.itListeners)
+	raws, err := r.dumpListeners()
 	if err != nil {
-		return false, fmt.Errorf("read listener map: %w", err)
+		return false, err
 	}
 	for i := range raws {
 		raw := &raws[i]
@@ -218,9 +225,36 @@ func (r *acceptReader) readListeners() (closed bool, err error) {
 	return closed || retired, err
 }
 
+// dumpListeners returns the state of every listener.
+func (r *acceptReader) dumpListeners() ([]bpf.AcceptListener, error) {
+	if r.polled != nil {
+		return r.polled.listeners(), nil
+	}
+	raws, err := readIter[bpf.AcceptListener](r.itListeners)
+	if err != nil {
+		return nil, fmt.Errorf("read listener map: %w", err)
+	}
+	return raws, nil
+}
+
+// dumpWorkers returns what each worker was seen to do.
+func (r *acceptReader) dumpWorkers() ([]bpf.AcceptWorker, error) {
+	if r.polled != nil {
+		return nil, nil
+	}
+	raws, err := readIter[bpf.AcceptWorker](r.itWorkers)
+	if err != nil {
+		return nil, fmt.Errorf("read worker map: %w", err)
+	}
+	return raws, nil
+}
+
 // deleteListener frees the element of a dead listener, unless its address has
 // become another's since it was read.
 func (r *acceptReader) deleteListener(raw *bpf.AcceptListener) {
+	if r.polled != nil {
+		return
+	}
 	var now bpf.AcceptListener
 	if err := r.listeners.Lookup(raw.Sk, &now); err == nil && now.Ino == raw.Ino {
 		r.listeners.Delete(raw.Sk)
@@ -253,7 +287,7 @@ func (r *acceptReader) drainRetired() (bool, error) {
 
 func (r *acceptReader) anyRetired() bool {
 	var ino uint64
-	return r.retired.NextKey(nil, &ino) == nil
+	return r.retired != nil && r.retired.NextKey(nil, &ino) == nil
 }
 
 func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
@@ -421,6 +455,9 @@ func (ls *listenerState) weight() uint64 { return ls.completions + ls.queues.boo
 
 func (r *acceptReader) refreshHolders() error {
 	age := time.Since(r.holders.at)
+	if r.polled != nil && age < r.polled.holdersRest() {
+		return nil
+	}
 	if (r.holders.wanted && age >= holdersGap) || age >= holdersEvery {
 		if err := r.holders.refresh(); err != nil {
 			return err

@@ -55,6 +55,7 @@ type kernel struct {
 	signals  []sample.Signal
 	chosen   map[string]*variant // by signal; none where it is unavailable
 	missing  map[string]bool     // hooks that could not be attached
+	noBPF    bool                // there are no objects, and only variants that take none
 }
 
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
@@ -176,9 +177,18 @@ func (k *kernel) attachSignal(name, forced string) (sample.Signal, error) {
 			continue
 		}
 		known = true
+		if v.alone && !k.noBPF || k.noBPF && !v.noBPF {
+			if forced != "" {
+				sig.Rejected = append(sig.Rejected, sample.Rejection{Variant: v.name, Error: wrongRung(&v)})
+			}
+			continue
+		}
 		err := k.attachVariant(name, &v)
 		if err == nil {
 			sig.Variant, sig.Accuracy, sig.Note = v.name, v.accuracy, v.note
+			if k.noBPF && v.pollNote != "" {
+				sig.Accuracy, sig.Note = sample.Approximate, v.note+"; "+v.pollNote
+			}
 			k.chosen[name] = &v
 			sig.Hooks = k.hooksOf(&v)
 			return sig, nil

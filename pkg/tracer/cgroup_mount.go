@@ -17,8 +17,9 @@ import (
 
 // hierarchy is a tree of cgroups, as far as it can be seen.
 type hierarchy struct {
-	dir int // descriptor of its root
-	v2  bool
+	dir  int // descriptor of its root
+	v2   bool
+	root string // what our cgroup namespace calls it; "" where that is not known
 }
 
 // Close may be called more than once.
@@ -36,7 +37,7 @@ func openHierarchy(root string, v2 bool) (*hierarchy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cgroup mount %q: %w", root, err)
 	}
-	return &hierarchy{fd, v2}, nil
+	return &hierarchy{dir: fd, v2: v2}, nil
 }
 
 // findHierarchy opens the hierarchy of a controller, v1 or v2: where the whole of
@@ -138,6 +139,7 @@ func (m cgroupMount) open(controller string) *hierarchy {
 		h.Close()
 		return nil
 	}
+	h.root = m.root
 	return h
 }
 
@@ -166,7 +168,9 @@ func detachedHierarchy(ns, controller string) (h *hierarchy, err error) {
 	}
 	mount := func() { h, err = mountHierarchy(v1Controllers(string(b), controller)) }
 	if inCGroupNS(ns) {
-		mount()
+		if mount(); h != nil {
+			h.root = "/"
+		}
 	} else {
 		onDyingThread(func() {
 			_ = enterCGroupNS(ns) // else as we see it
@@ -237,5 +241,5 @@ func mountHierarchy(v1 []string) (*hierarchy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open root of %s: %w", fstype, err)
 	}
-	return &hierarchy{dir, v1 == nil}, nil
+	return &hierarchy{dir: dir, v2: v1 == nil}, nil
 }

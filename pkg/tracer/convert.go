@@ -56,6 +56,9 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 	if out.Holders = r.holders.lowest(raw.Ino, sample.MaxHolders); len(out.Holders) > 0 {
 		out.HolderProgram = r.procs.program(out.Holders[0])
 	}
+	if r.polled != nil {
+		r.polled.correct(&out)
+	}
 	return out
 }
 
@@ -65,6 +68,9 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 // user), so what was accepted or waits now may be more. A look at both is not
 // atomic and may miss some, which the next look finds.
 func (r *acceptReader) completionsOf(ls *listenerState, accepts uint64) uint64 {
+	if r.polled != nil {
+		return 0 // nobody counts
+	}
 	n := accepts + uint64(ls.raw.AcceptQueueLen)
 	if ls.old {
 		n -= min(n, uint64(ls.raw.AcceptQueueFirst))

@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cilium/ebpf/link"
-
 	"github.com/herdtrace/herdtrace/bpf"
 )
 
@@ -22,7 +20,7 @@ import (
 // the task_file iterator finds them in all namespaces, without a read of
 // /proc/PID/fd for each descriptor of the machine.
 type holders struct {
-	iter      *link.Iter
+	dump      func() ([]bpf.AcceptHolder, error)
 	at        time.Time
 	wanted    bool                           // somebody saw a process or socket that is not known yet
 	of        map[uint64]map[uint32][]uint32 // listener inode -> processes -> their descriptors of it
@@ -34,8 +32,8 @@ type holders struct {
 	family    map[uint32]time.Time // roots and all that descend from them: when they were seen alive last
 }
 
-func newHolders(it *link.Iter, roots []uint32) *holders {
-	h := &holders{iter: it, roots: roots, family: make(map[uint32]time.Time)}
+func newHolders(dump func() ([]bpf.AcceptHolder, error), roots []uint32) *holders {
+	h := &holders{dump: dump, roots: roots, family: make(map[uint32]time.Time)}
 	for _, pid := range roots {
 		h.family[pid] = time.Now()
 	}
@@ -44,7 +42,7 @@ func newHolders(it *link.Iter, roots []uint32) *holders {
 
 // refresh looks everything up again.
 func (h *holders) refresh() error {
-	recs, err := readIter[bpf.AcceptHolder](h.iter)
+	recs, err := h.dump()
 	if err != nil {
 		return fmt.Errorf("read open files: %w", err)
 	}

@@ -36,7 +36,7 @@ func (r *acceptReader) findIdle() {
 				continue
 			}
 			r.procs.lookups--
-			if r.waitsFor(ino, pid, pid) {
+			if r.waitsFor(ino, pid, pid) || r.polled != nil && r.watches(ino, pid) {
 				ls.workers[pid] = &workerState{idle: true, raw: idleWorker(ino, pid)}
 			}
 		}

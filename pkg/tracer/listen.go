@@ -28,7 +28,7 @@ type listenReader struct {
 	probe   io.Closer
 	until   time.Time // when it may be detached
 	bounds  *boundMap
-	clients *clientMap
+	clients *clientMap // nil: none is seen
 
 	sampledPeak bool // the accept queue's high-water mark is not kept by a hook
 	sampledSyn  bool // nor is that of the SYN queue
@@ -64,15 +64,17 @@ func newListenReader(k *kernel, born map[uint32]*sample.TCPExt) *listenReader {
 	wake, accept := k.chosen[SignalWake], k.chosen[SignalAccept]
 	l := &listenReader{
 		kern:        k,
-		blind:       v.name == "tcp_ext",
+		blind:       v.name == "tcp_ext" || k.noBPF,
 		sampledPeak: wake == nil || accept == nil || k.hasFlag(SignalWake, flagByState),
 		sampledSyn:  v.name != "fexit" && v.name != "kprobe",
-		bounds:      newBoundMap(k.mapOf("bounds")),
-		clients:     newClientMap(k),
 		born:        born,
 		netns:       make(map[sample.NetNSID]*netnsState),
 		forgotten:   make(map[sample.NetNSID]bool),
 	}
+	if k.noBPF {
+		return l
+	}
+	l.bounds, l.clients = newBoundMap(k.mapOf("bounds")), newClientMap(k)
 	for i := range v.hooks {
 		if v.hooks[i].demand {
 			l.demand = &v.hooks[i]
@@ -247,7 +249,7 @@ func (l *listenReader) settle(r *acceptReader) error {
 		ns.used = len(entries[key]) > 0
 	}
 	l.arm(r)
-	if l.clients.sweep(r.byInode) != nil {
+	if l.clients != nil && l.clients.sweep(r.byInode) != nil {
 		l.unread++ // the clients stay as they were
 	}
 	return nil
@@ -265,10 +267,13 @@ func (l *listenReader) queuesOf(ls *listenerState) *sample.Queues {
 		SyncookiesSentTotal: q.cookies, SyncookiesFailedTotal: q.failed,
 		Approximate:  q.approximate,
 		SeenTotal:    q.seen.Total(),
-		Clients:      l.clients.of(raw.Ino),
 		EventsUnsent: raw.RefusalsUnsent + q.bankedUnsent,
 		Backlog:      raw.Backlog,
 	}
+	if l.clients != nil {
+		out.Clients = l.clients.of(raw.Ino)
+	}
+	out.NoSynLen = l.kern.noBPF
 	switch {
 	case l.sampledPeak:
 		out.AcceptFullNS = q.fullNS

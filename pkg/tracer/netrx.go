@@ -20,8 +20,9 @@ import (
 type netrxReader struct {
 	softirqs  *ebpf.Map // nil: the hooks did not attach
 	latency   *latencySampler
+	first     map[int]uint32   // softirqs by core at attach, where there is no BPF
 	softnet   *softnetCounters // nil: /proc/net/softnet_stat cannot be read
-	drops     *dropReader
+	drops     *dropReader      // nil: there is no BPF; the latency is not sampled then
 	devices   *deviceReader
 	cpus      []int           // that were online at the last tick
 	ksoftirqd map[int]uint32  // pid by core
@@ -72,6 +73,10 @@ func (r *netrxReader) fill(s *sample.Sample) []sample.Event {
 		MaxBacklog:  readSetting("netdev_max_backlog"),
 		Budget:      readSetting("netdev_budget"),
 		BudgetUsecs: readSetting("netdev_budget_usecs"),
+	}
+	if r.drops == nil {
+		r.poll(s, n)
+		return nil
 	}
 	var err error
 	if n.Drops, n.DropsUnattributed, err = r.drops.read(r.dropped, time.Now()); err == nil {

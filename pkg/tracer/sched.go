@@ -34,31 +34,44 @@ const (
 	allThreadsEvery = 30 * time.Second
 )
 
+// schedBase is what both readers of the scheduler have.
+type schedBase struct {
+	kern         *kernel
+	table        *threadTable
+	groups       *cgroupTable
+	procs        *procCache
+	claims       *claims
+	masks        *affinities
+	online       []int
+	contended    []bpf.SchedContention
+	steal        map[int]uint64 // of each core, at attach
+	allAt        time.Time      // when every thread was looked at last
+	threadsTotal int
+	unread       uint64 // how often something could not be read
+}
+
+func newSchedBase(k *kernel) schedBase {
+	groups := newCGroupTable()
+	return schedBase{
+		kern: k, groups: groups, table: newThreadTable(groups), procs: newProcCache(), claims: newClaims(),
+		masks: newAffinities(), steal: make(map[int]uint64),
+	}
+}
+
 // schedReader turns the scheduler's maps and files into Sample.Sched,
 // Sample.CGroups and the Runq of Sample.CPUs.
 type schedReader struct {
-	kern      *kernel
-	cores     *ebpf.Map
-	itThreads *link.Iter
-	itWaits   *link.Iter // of threads
-	itCGroups *link.Iter // the waits of cgroups
-	itRivals  *link.Iter
-	exits     *ringbuf.Reader
-	rec       ringbuf.Record
-	stalls    *stallReader
-	table     *threadTable
-	groups    *cgroupTable
-	procs     *procCache
-	claims    *claims
-	masks     *affinities
-	possible  int
-	online    []int
-	epoch     uint32
-	contended []bpf.SchedContention
-	steal     map[int]uint64 // of each core, at attach
-	allAt     time.Time      // when every thread was looked at last
-	unread    uint64         // how often something could not be read
-
+	schedBase
+	cores       *ebpf.Map
+	itThreads   *link.Iter
+	itWaits     *link.Iter // of threads
+	itCGroups   *link.Iter // the waits of cgroups
+	itRivals    *link.Iter
+	exits       *ringbuf.Reader
+	rec         ringbuf.Record
+	stalls      *stallReader
+	possible    int
+	epoch       uint32
 	threadsShed bool          // look at threads every threadsShedEvery
 	lookedAt    time.Time     // at threads
 	lookCPU     time.Duration // what that cost
@@ -78,14 +91,7 @@ func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
 	if k.chosen[SignalRunq] == nil {
 		return nil, nil
 	}
-	r = &schedReader{
-		kern:   k,
-		cores:  k.mapOf("cores"),
-		procs:  newProcCache(),
-		claims: newClaims(),
-		masks:  newAffinities(),
-		steal:  make(map[int]uint64),
-	}
+	r = &schedReader{schedBase: newSchedBase(k), cores: k.mapOf("cores")}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -115,24 +121,33 @@ func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
 	if r.stalls, err = newStallReader(k); err != nil {
 		return r, err
 	}
-	r.groups = newCGroupTable()
-	r.table = newThreadTable(r.groups)
+	_, cpus := readHost()
+	r.noteBorn(cpus)
 	return r, r.begin()
 }
 
 // begin looks at every thread: what they have done by now does not count.
 func (r *schedReader) begin() error {
-	_, cpus := readHost()
+	raws, err := r.threads(true)
+	if err != nil {
+		return err
+	}
+	r.seed(raws)
+	return r.seedWaits()
+}
+
+// noteBorn notes what there was at attach.
+func (r *schedBase) noteBorn(cpus []sample.CPU) {
 	for i := range cpus {
 		if cpus[i].Times != nil {
 			r.steal[cpus[i].CPU] = cpus[i].Times.StealNS
 		}
 	}
 	r.table.bornNS = bootNS()
-	raws, err := r.threads(true)
-	if err != nil {
-		return err
-	}
+}
+
+// seed takes in every thread as it is at attach.
+func (r *schedBase) seed(raws []bpf.SchedThread) {
 	var pids []uint32
 	for i := range raws {
 		r.table.seed(&raws[i])
@@ -141,7 +156,6 @@ func (r *schedReader) begin() error {
 		}
 	}
 	r.claims.seed(pids)
-	return r.seedWaits()
 }
 
 // seedWaits leaves out the waits that ended between the attaching of the hook
@@ -168,10 +182,7 @@ func (r *schedReader) seedWaits() error {
 
 // noteHierarchy says in the Header which of the two the cgroups are in, or that
 // they cannot be seen.
-func (r *schedReader) noteHierarchy() {
-	if r == nil {
-		return
-	}
+func (r *schedBase) noteHierarchy() {
 	if r.groups.files == nil {
 		r.kern.withdraw(r.groups.why, SignalThrottle)
 		return
@@ -208,9 +219,12 @@ func (r *schedReader) Close() {
 	if r.stalls != nil {
 		r.stalls.Close()
 	}
-	if r.groups != nil {
-		r.groups.Close()
-	}
+	r.schedBase.Close()
+}
+
+// Close closes files.
+func (r *schedBase) Close() {
+	r.groups.Close()
 	r.masks.Close()
 }
 
@@ -270,7 +284,7 @@ func (r *schedReader) takeExits() {
 }
 
 // count counts an error: the scheduler alone must not end the trace.
-func (r *schedReader) count(err error) {
+func (r *schedBase) count(err error) {
 	if err != nil {
 		r.unread++
 	}
@@ -320,6 +334,9 @@ func (r *schedReader) fillThreads(s *sample.Sample) {
 	}
 	r.takeWaits()
 	// What processes claim is compared with what their threads did by now.
+	var total uint32
+	r.count(r.kern.variable("threads_total", &total))
+	r.threadsTotal = int(total)
 	s.Sched = r.sample(s.Final)
 	r.groups.addRivals(r.contended, r.table)
 	r.procs.nextTick()
@@ -466,9 +483,15 @@ func (r *schedReader) addLost(lost map[string]uint64) {
 	if r == nil {
 		return
 	}
-	for name, n := range map[string]uint64{
-		"sched_unread": r.unread, "thread_table_full": uint64(len(r.table.evicted)), "stalls_untold": r.stalls.dropped,
-	} {
+	if n := r.stalls.dropped; n > 0 {
+		lost["stalls_untold"] = n
+	}
+	r.schedBase.addLost(lost)
+}
+
+// addLost says what found no place.
+func (r *schedBase) addLost(lost map[string]uint64) {
+	for name, n := range map[string]uint64{"sched_unread": r.unread, "thread_table_full": uint64(len(r.table.evicted))} {
 		if n > 0 {
 			lost[name] = n
 		}

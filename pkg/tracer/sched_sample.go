@@ -28,11 +28,8 @@ const (
 func threadComm(b []uint8) string { return unix.ByteSliceToString(b) }
 
 // sample lists who was active. The tracer leaves itself out.
-func (r *schedReader) sample(final bool) *sample.Sched {
-	out := &sample.Sched{}
-	var total uint32
-	r.count(r.kern.variable("threads_total", &total))
-	out.ThreadsTotal = int(total)
+func (r *schedBase) sample(final bool) *sample.Sched {
+	out := &sample.Sched{ThreadsTotal: r.threadsTotal}
 	procs := r.active(final)
 	r.masks.nextTick()
 	var all map[*processState][]*threadState
@@ -60,7 +57,7 @@ func (r *schedReader) sample(final bool) *sample.Sched {
 }
 
 // active are the processes to list, the most active first.
-func (r *schedReader) active(final bool) []*processState {
+func (r *schedBase) active(final bool) []*processState {
 	self := uint32(os.Getpid())
 	var procs []*processState
 	weight := func(p *processState) uint64 {
@@ -83,7 +80,7 @@ func (r *schedReader) active(final bool) []*processState {
 	return procs[:min(len(procs), sample.MaxProcesses)]
 }
 
-func (r *schedReader) processSample(p *processState) sample.Process {
+func (r *schedBase) processSample(p *processState) sample.Process {
 	s := sample.Process{
 		PID: p.pid, StartNS: p.startNS, Comm: p.comm, CGroupID: r.groups.real(p.cgroupID), Kernel: p.kernel,
 		RunTimes: p.total, Switches: p.switched, Threads: len(p.active), Ended: p.ended,
@@ -95,7 +92,7 @@ func (r *schedReader) processSample(p *processState) sample.Process {
 }
 
 // threadSamples lists a process's threads that did most.
-func (r *schedReader) threadSamples(threads []*threadState, did func(*threadState) uint64, room *int) (out []sample.Thread) {
+func (r *schedBase) threadSamples(threads []*threadState, did func(*threadState) uint64, room *int) (out []sample.Thread) {
 	most := slices.Clone(threads)
 	slices.SortFunc(most, func(a, b *threadState) int {
 		return cmp.Or(cmp.Compare(did(b), did(a)), cmp.Compare(a.raw.Tid, b.raw.Tid))
@@ -118,7 +115,7 @@ func (st *threadState) busy() uint64 {
 // did is how much it ran or waited since attach.
 func (st *threadState) did() uint64 { return st.total.RunNS + st.total.WaitNS }
 
-func (r *schedReader) threadSample(st *threadState) sample.Thread {
+func (r *schedBase) threadSample(st *threadState) sample.Thread {
 	s := sample.Thread{
 		TID: st.raw.Tid, Comm: threadComm(st.raw.Comm[:]), CPU: int(st.raw.Cpu),
 		RunTimes: st.total, Switches: st.switched, PendingNS: st.raw.PendingNs,
@@ -131,7 +128,7 @@ func (r *schedReader) threadSample(st *threadState) sample.Thread {
 }
 
 // contention lists the longest.
-func (r *schedReader) contention() []sample.Contention {
+func (r *schedBase) contention() []sample.Contention {
 	var out []sample.Contention
 	self := uint32(os.Getpid())
 	for i := range r.contended {

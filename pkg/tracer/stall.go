@@ -5,7 +5,6 @@
 package tracer
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/herdtrace/herdtrace/bpf"
@@ -34,10 +33,10 @@ func (r *acceptReader) checkQueues() error {
 	if start.Sub(r.looked) < 100*r.lookCost {
 		return nil
 	}
-	defer func() { r.looked, r.lookCost = start, min(time.Since(start), maxLookCost) }()
-	raws, err := readIter[bpf.AcceptListener](r.itListeners)
+	defer func() { r.looked, r.lookCost = start, min(time.Since(start), r.mostLookCost()) }()
+	raws, err := r.dumpListeners()
 	if err != nil {
-		return fmt.Errorf("read listener map: %w", err)
+		return err
 	}
 	var suspects []*bpf.AcceptListener
 	var fresh []*listenerState
@@ -76,6 +75,15 @@ func (r *acceptReader) checkQueues() error {
 	return r.peek(fresh)
 }
 
+// mostLookCost bounds what one look is taken to cost. Without BPF it is what it
+// is: sock_diag goes through all sockets for it.
+func (r *acceptReader) mostLookCost() time.Duration {
+	if r.polled != nil {
+		return time.Second
+	}
+	return maxLookCost
+}
+
 // peek looks at the workers of listeners that have just begun to take
 // connections: what only /proc knows of them must be read while they live, and
 // a run may be shorter than the interval.
@@ -83,9 +91,9 @@ func (r *acceptReader) peek(fresh []*listenerState) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
+	workers, err := r.dumpWorkers()
 	if err != nil {
-		return fmt.Errorf("read worker map: %w", err)
+		return err
 	}
 	r.takeWorkers(workers, false)
 	for _, ls := range fresh {
@@ -97,9 +105,9 @@ func (r *acceptReader) peek(fresh []*listenerState) error {
 }
 
 func (r *acceptReader) confirmStalls(suspects []*bpf.AcceptListener) error {
-	raws, err := readIter[bpf.AcceptListener](r.itListeners)
+	raws, err := r.dumpListeners()
 	if err != nil {
-		return fmt.Errorf("read listener map: %w", err)
+		return err
 	}
 	again := make(map[uint64]*bpf.AcceptListener, len(raws))
 	for i := range raws {

@@ -8,7 +8,6 @@ package tracer
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -43,6 +42,8 @@ type Options struct {
 	// Budget is what tracing may cost, in percent of the whole machine; beyond,
 	// it does without something (see sample.Budget). 0: it may cost what it costs.
 	Budget float64
+	// NoBPF does without BPF, as Open does by itself where the kernel refuses it.
+	NoBPF bool
 	// MaxThreads sizes the map of threads whose waits were taken apart: 16384
 	// when 0.
 	MaxThreads uint32
@@ -51,94 +52,54 @@ type Options struct {
 // Tracer is an attached tracer and a sample.Source. Its methods are for one
 // goroutine, except Close and Stop.
 type Tracer struct {
-	opts   Options
-	header sample.Header
-	kern   *kernel
-	accept *acceptReader
-	netrx  *netrxReader
-	sched  *schedReader // nil: not measured
-	self   *selfMeter
-	pace   *pacer
-	rein   *reins
-	events *eventReader
-	zero   *sample.Sample // the first one, as of Open, until Next has returned it
-	next   time.Time
-	done   bool
+	opts          Options
+	header        sample.Header
+	from          collector
+	*bpfCollector                // from, where that is it; else nil
+	zero          *sample.Sample // the first one, as of Open, until Next has returned it
+	next          time.Time
+	done          bool
 }
 
-// Open attaches to the running kernel. Where single signals cannot attach, it
-// succeeds and the Header says so; it fails where none can. The caller owns the
-// Tracer and must Close it.
+// collector is where the facts of a tick come from: BPF programs, or what the
+// kernel shows to everybody.
+type collector interface {
+	// signals are how each is measured, for the Header.
+	signals() []sample.Signal
+	// collect reads everything, now.
+	collect(final bool) (*sample.Sample, error)
+	// between is called ten times a second, and after wait; more: no tick follows
+	// at once.
+	between(more bool) error
+	wait() time.Duration
+	// rest is how long the next tick must be put off, for what the last one cost.
+	rest() time.Duration
+	Close() error
+}
+
+// Open attaches to the running kernel. Where that refuses BPF, it falls back to
+// what /proc, cgroupfs and sock_diag show; where single signals cannot be
+// measured, it succeeds all the same: the Header says so. It fails where
+// nothing can be measured. The caller owns the Tracer and must Close it.
 func Open(o Options) (*Tracer, error) {
 	if o.Interval == 0 {
 		o.Interval = time.Second
 	}
-	if err := (hostView{}).preflight(); err != nil {
-		return nil, err
-	}
 	t := &Tracer{opts: o}
-	_, cpus := readHost()
-	softnet := readSoftnet(numbersOf(cpus))
-	born := readNamespaces()
-	var err error
-	if t.kern, err = loadKernel(&o); err != nil {
+	r, err := t.climb()
+	if err != nil {
 		return nil, err
 	}
-	if err := t.open(softnet, born); err != nil {
+	t.fillHeader(r)
+	t.next = time.Now().Add(t.opts.Interval)
+	if t.zero, err = t.from.collect(false); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// open takes what the kernel had counted before anything was attached: so no
-// program has seen what is not in it.
-func (t *Tracer) open(softnet []softnetRow, born map[uint32]*sample.TCPExt) error {
-	attached := 0
-	for _, s := range t.kern.signals {
-		if len(s.Hooks) > 0 {
-			attached++
-		}
-	}
-	if attached == 0 {
-		return fmt.Errorf("%w: no signal can attach: %s", ErrHost, t.kern.firstRejection())
-	}
-	var err error
-	if t.accept, err = newAcceptReader(t.kern, &t.opts, born); err != nil {
-		return err
-	}
-	if t.netrx, err = newNetRXReader(t.kern, softnet, t.accept.namespaces); err != nil {
-		return err
-	}
-	if t.sched, err = newSchedReader(t.kern, &t.opts); err != nil {
-		t.sched = nil
-		t.kern.withdraw(err, SignalRunq, SignalThrottle, SignalCPUTime)
-	}
-	if t.events, err = newEventReader(t.kern); err != nil {
-		return err
-	}
-	if t.self, err = newSelfMeter(t.kern); err != nil {
-		return err
-	}
-	t.pace = t.newPacer()
-	t.rein = newReins(t)
-	t.sched.noteHierarchy()
-	t.fillHeader()
-	t.next = time.Now().Add(t.opts.Interval)
-	t.zero, err = t.collect(false)
-	return err
-}
-
-func (k *kernel) firstRejection() string {
-	for _, s := range k.signals {
-		if n := len(s.Rejected); n > 0 {
-			return s.Rejected[n-1].Error
-		}
-	}
-	return "none was tried"
-}
-
-func (t *Tracer) fillHeader() {
+func (t *Tracer) fillHeader(r Rung) {
 	var u unix.Utsname
 	unix.Uname(&u) // cannot fail with a valid pointer
 	t.header = sample.Header{
@@ -156,7 +117,9 @@ func (t *Tracer) fillHeader() {
 		Command:    t.opts.Command,
 		PIDs:       t.opts.PIDs,
 		Ports:      t.opts.Ports,
-		Signals:    t.kern.signals,
+		Signals:    t.from.signals(),
+		Rung:       r.Name,
+		RungReason: r.Reason,
 	}
 }
 
@@ -182,87 +145,31 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 		select {
 		case <-ctx.Done():
 			t.done = true
-			return t.collect(true)
-		case <-time.After(min(wait, checkEvery, t.pace.wait(time.Now()))):
+			return t.from.collect(true)
+		case <-time.After(min(wait, checkEvery, t.from.wait())):
 		}
-		if time.Until(t.next) > 0 {
-			if err := t.accept.checkQueues(); err != nil {
-				return nil, err
-			}
+		if err := t.from.between(time.Until(t.next) > 0); err != nil {
+			return nil, err
 		}
-		t.pace.rotate(time.Now())
-		t.self.rotate(!t.pace.measurable(time.Now()))
-		t.netrx.latency.rotate()
-		t.sched.between()
 	}
 	if ctx.Err() != nil {
 		t.done = true
-		return t.collect(true)
+		return t.from.collect(true)
 	}
 	t.next = t.next.Add(t.opts.Interval)
 	if now := time.Now(); t.next.Before(now) {
 		// The machine had no time for us: skip the ticks that are past.
 		t.next = now.Add(t.opts.Interval)
 	}
-	return t.collect(false)
+	s, err := t.from.collect(false)
+	if least := time.Now().Add(t.from.rest()); t.next.Before(least) {
+		t.next = least
+	}
+	return s, err
 }
 
-// collect reads everything, now.
-func (t *Tracer) collect(final bool) (*sample.Sample, error) {
-	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
-	s.Host, s.CPUs = readHost()
-	drops := t.netrx.fill(s)
-	stalls := t.sched.fill(s)
-	var err error
-	if s.Accept, s.Events, err = t.accept.read(final); err != nil {
-		return nil, err
-	}
-	if t.accept.listen != nil {
-		s.Listen = t.accept.listen.sample(t.accept)
-	}
-	bursts, err := t.events.drain()
-	if err != nil {
-		return nil, err
-	}
-	if t.accept.listen != nil {
-		bursts = t.accept.listen.tell(t.accept, bursts)
-	}
-	s.Events = append(s.Events, t.accept.selected(bursts)...)
-	s.Events = append(append(s.Events, drops...), stalls...)
-	if s.Self, err = t.self.read(); err != nil {
-		return nil, err
-	}
-	if l := t.accept.listen; l != nil && l.unread > 0 {
-		s.Self.Lost["refused_clients_unread"] = l.unread
-	}
-	if n := t.netrx.unread; n > 0 {
-		s.Self.Lost["netrx_unread"] = n
-	}
-	t.sched.addLost(s.Self.Lost)
-	if t.pace.failed > 0 {
-		s.Self.Lost["pacing_failed"] = t.pace.failed
-	}
-	s.Self.Budget = t.rein.tick(s)
-	return s, nil
-}
-
-// Close detaches everything. It may be called again, and when Open failed.
-func (t *Tracer) Close() error {
-	if t.self != nil {
-		t.self.Close()
-	}
-	if t.events != nil {
-		t.events.Close()
-	}
-	if t.netrx != nil {
-		t.netrx.Close()
-	}
-	t.sched.Close()
-	if t.accept != nil {
-		t.accept.Close()
-	}
-	return t.kern.Close()
-}
+// Close detaches everything. It may be called again.
+func (t *Tracer) Close() error { return t.from.Close() }
 
 func monoNS() uint64 {
 	var ts unix.Timespec

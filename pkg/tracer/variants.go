@@ -56,6 +56,12 @@ type variant struct {
 	note     string
 	flags    []string // global variables of the object that it sets: see maps.bpf.h
 	hooks    []hook
+	// noBPF: it takes no BPF program. alone: it is only for where there are none;
+	// elsewhere something else does the same better.
+	noBPF, alone bool
+	// pollNote is what it cannot see beyond note where there are none at all: its
+	// accuracy is Approximate then.
+	pollNote string
 	// prepare finds out what the programs must be told; nil: nothing.
 	prepare func(k *kernel) error
 }
@@ -193,6 +199,22 @@ var variants = map[string][]variant{
 			note:     "from TcpExt and sk_drops: sums are exact, how they divide among listeners and places is inferred, and clients are not seen",
 			hooks:    []hook{hookListen},
 		},
+		{
+			name:     "sock_diag",
+			accuracy: sample.Approximate,
+			noBPF:    true,
+			alone:    true,
+			note:     "from sock_diag and TcpExt: sums are exact, how they divide among listeners and places is inferred from sk_drops; clients, connections and the SYN queue's length are not seen",
+			prepare:  prepareSockDiag,
+		},
+		{
+			name:     "proc_net",
+			accuracy: sample.Approximate,
+			noBPF:    true,
+			alone:    true,
+			note:     "from /proc/net/tcp and TcpExt: sums are exact, but not at which listener of several; limits, clients, connections and the SYN queue are not seen",
+			prepare:  prepareProcNet,
+		},
 	},
 	SignalNetRX: {
 		{
@@ -209,6 +231,7 @@ var variants = map[string][]variant{
 		{
 			name:     "softnet",
 			accuracy: sample.Approximate,
+			noBPF:    true,
 			note:     "from /proc/net/softnet_stat: packets and drops are exact, NET_RX time and latency are not seen",
 		},
 	},
@@ -233,6 +256,14 @@ var variants = map[string][]variant{
 				{program: "sched_wakeup_new_classic", name: "tp_btf/sched_wakeup_new"},
 			},
 		},
+		{
+			name:     "schedstat",
+			accuracy: sample.Approximate,
+			noBPF:    true,
+			alone:    true,
+			note:     "from /proc/PID/task: what a thread ran and waited is the scheduler's own, but of one that ended what came after the last look is missing; no wait histogram, and not why a thread waited",
+			prepare:  prepareSchedstat,
+		},
 	},
 	// No hook of its own: no kernel has a tracepoint for it, and the function
 	// that stops a run queue is called for many that it then does not stop. The
@@ -254,6 +285,7 @@ var variants = map[string][]variant{
 		{
 			name:     "cpu_stat",
 			accuracy: sample.Approximate,
+			noBPF:    true,
 			note:     "quota, periods and throttled time are cpu.stat's; single stops and whose waits they are is not seen",
 			prepare:  prepareCPUStat,
 		},
@@ -262,7 +294,9 @@ var variants = map[string][]variant{
 		{
 			name:     "proc_stat",
 			accuracy: sample.Exact,
+			noBPF:    true,
 			note:     "of the 32 busiest processes",
+			pollNote: "threads that end between two looks are in the claims alone",
 			prepare:  needsRunq,
 		},
 	},
@@ -278,6 +312,14 @@ var variants = map[string][]variant{
 			accuracy: sample.Exact,
 			prepare:  prepareLocation,
 			hooks:    []hook{{program: "backlog_by_location", name: "tp_btf/kfree_skb"}},
+		},
+		{
+			name:     "softnet",
+			accuracy: sample.Approximate,
+			noBPF:    true,
+			alone:    true,
+			note:     "from /proc/net/softnet_stat: drops by core are exact, of which device they were is not seen",
+			prepare:  prepareSoftnet,
 		},
 	},
 }

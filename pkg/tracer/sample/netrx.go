@@ -33,6 +33,8 @@ type CPUTimes struct {
 type NetRXSoftIRQ struct {
 	RunNS uint64 `json:"run_ns"` // from entry to exit
 	Count uint64 `json:"count"`
+	// CountOnly: it is from /proc/softirqs, and nothing else is known.
+	CountOnly bool `json:"count_only,omitempty"`
 	// LatencyNS sums the time from the first raise to the entry, over the
 	// LatencyCount runs for which it was measured, about a tenth of them;
 	// Latency[i] counts those of at least 2^i ns and less than 2^(i+1), the

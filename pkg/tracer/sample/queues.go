@@ -44,6 +44,8 @@ type Queues struct {
 	// A queue is full when its length is greater than its limit, so limit+1 fit.
 	SynQueueLen uint32 `json:"syn_queue_len"` // request sockets, now
 	SynQueueMax uint32 `json:"syn_queue_max"`
+	// NoSynLen: the SYN queue's lengths are not known.
+	NoSynLen bool `json:"no_syn_len,omitempty"`
 	// The peaks are the greatest lengths since the Sample before. That of the
 	// accept queue is exact where PeakSampled is false, else the greatest that
 	// was seen at ten looks a second; that of the SYN queue likewise, by SynPeakSampled.

@@ -41,7 +41,18 @@ type Header struct {
 	PIDs    []uint32 `json:"pids,omitempty"`
 	Ports   []uint16 `json:"ports,omitempty"`
 	Signals []Signal `json:"signals"`
+	// Rung is what the signals are measured with, one of the Rung constants; ""
+	// in recordings that are older than it. RungReason is why it is no better one.
+	Rung       string `json:"rung,omitempty"`
+	RungReason string `json:"rung_reason,omitempty"`
 }
+
+// The rungs of the ladder, from the best one down.
+const (
+	RungFexit       = "fexit"       // BPF programs at functions, and at tracepoints
+	RungTracepoints = "tracepoints" // BPF programs at tracepoints alone
+	RungProcFS      = "procfs"      // no BPF: /proc, cgroupfs and sock_diag
+)
 
 // How well a Signal's numbers agree with the kernel's own.
 const (
@@ -101,6 +112,9 @@ type Self struct {
 	RecursionMissesBy map[string]uint64 `json:"recursion_misses_by,omitempty"`
 	// Budget is nil where the cost has no bound.
 	Budget *Budget `json:"budget,omitempty"`
+	// TicksSkipped counts the ticks that were left out, for they would have cost
+	// more than a hundredth of the machine: only without BPF.
+	TicksSkipped uint64 `json:"ticks_skipped_total,omitempty"`
 }
 
 // Host is what /proc/stat says of all CPUs together, since boot. The kernel
@@ -141,6 +155,8 @@ type Listener struct {
 
 	AcceptQueueLen uint32 `json:"accept_queue_len"` // connections, now
 	AcceptQueueMax uint32 `json:"accept_queue_max"`
+	// NoLimit: AcceptQueueMax is not known.
+	NoLimit bool `json:"no_limit,omitempty"`
 
 	// NoWakeups: the variant in use cannot see what this listener wakes.
 	NoWakeups        bool   `json:"no_wakeups,omitempty"`
@@ -224,6 +240,8 @@ type Worker struct {
 	Sleeps  uint64 `json:"sleeps_total"` // voluntary switches, since the thread began
 	Asleep  bool   `json:"asleep,omitempty"`
 	Ended   bool   `json:"ended,omitempty"` // the thread is gone, or its listener is
+	// NoTimes: RunNS, WaitNS and Sleeps are not known, or not those of the whole worker.
+	NoTimes bool `json:"no_times,omitempty"`
 	Counters
 }
 

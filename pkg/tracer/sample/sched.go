@@ -23,6 +23,9 @@ type Runq struct {
 	// StealNS is what the hypervisor took, by /proc/stat; nil where that cannot
 	// be read.
 	StealNS *uint64 `json:"steal_ns,omitempty"`
+	// Partial: it is from /proc/schedstat and /proc/stat, and of BusyNS, IdleNS,
+	// Switches, WaitNS and Waits alone; BusyNS and IdleNS are sampled.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // Sched is who used the cores and who waited for them.

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// Rung is what Open measures with, and why it is nothing better: "" where there
+// is nothing better.
+type Rung struct{ Name, Reason string }
+
+// notAsked is the reason of who asks for it.
+const notAsked = "BPF was not to be used (--no-bpf)"
+
+// RungOf finds out which rung Open would take, and why, by attaching everything
+// and letting it go again. Its error is that of Open.
+func RungOf(o Options) (Rung, error) {
+	t := &Tracer{opts: o}
+	r, err := t.climb()
+	if err == nil {
+		t.Close()
+	}
+	return r, err
+}
+
+// climb takes the best rung that there is.
+func (t *Tracer) climb() (Rung, error) {
+	o := &t.opts
+	alone, err := forcedAlone(o)
+	if err != nil {
+		return Rung{}, err
+	}
+	reason := ""
+	switch {
+	case o.NoBPF:
+		reason = notAsked
+	case alone != "":
+		reason = alone + " was asked for, which is measured without BPF"
+	default:
+		c, err := newBPFCollector(o)
+		if err == nil {
+			t.from, t.bpfCollector = c, c
+			return c.kern.rung(), nil
+		}
+		if !errors.Is(err, ErrHost) {
+			return Rung{}, err
+		}
+		reason = strings.TrimPrefix(err.Error(), ErrHost.Error()+": ")
+	}
+	r := Rung{sample.RungProcFS, reason}
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		return r, fmt.Errorf("%w: %s; and without BPF it takes /proc, which is not mounted", ErrHost, reason)
+	}
+	t.from, err = newPollCollector(o)
+	if err != nil && errors.Is(err, ErrHost) && !o.NoBPF && alone == "" {
+		err = fmt.Errorf("%w: %s; and %s", ErrHost, reason, strings.TrimPrefix(err.Error(), ErrHost.Error()+": "))
+	}
+	return r, err
+}
+
+// forcedAlone names a forced variant that there is only without BPF, "" where
+// there is none, and complains of one that does not exist.
+func forcedAlone(o *Options) (alone string, err error) {
+	for _, name := range signals {
+		forced := o.Variants[name]
+		if forced == "" {
+			continue
+		}
+		i := slices.IndexFunc(variants[name], func(v variant) bool { return v.name == forced })
+		if i < 0 {
+			return "", fmt.Errorf("select variant %s=%s: there is none of that name", name, forced)
+		}
+		if variants[name][i].alone {
+			alone = name + "=" + forced
+		}
+	}
+	return alone, nil
+}
+
+// rung is that of the variants that attached.
+func (k *kernel) rung() Rung {
+	reason := ""
+	for _, s := range k.signals {
+		if atFunctions(s.Variant) {
+			return Rung{Name: sample.RungFexit}
+		}
+		for _, r := range s.Rejected {
+			if atFunctions(r.Variant) && reason == "" {
+				reason = r.Error
+			}
+		}
+	}
+	return Rung{sample.RungTracepoints, reason}
+}
+
+// atFunctions reports whether a variant's programs are at functions.
+func atFunctions(variant string) bool { return variant == "fexit" || variant == "fentry" }
