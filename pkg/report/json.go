@@ -53,6 +53,8 @@ type jsonHeader struct {
 	PIDs       []uint32        `json:"pids,omitempty"`
 	Ports      []uint16        `json:"ports,omitempty"`
 	Signals    []sample.Signal `json:"signals"`
+	Rung       string          `json:"rung,omitempty"` // what the signals are measured with
+	RungReason string          `json:"rung_reason,omitempty"`
 }
 
 type jsonCost struct {
@@ -63,6 +65,7 @@ type jsonCost struct {
 	Lost                 map[string]uint64 `json:"lost,omitempty"`
 	RecursionMissesTotal uint64            `json:"recursion_misses_total"`
 	RecursionMissesBy    map[string]uint64 `json:"recursion_misses_by,omitempty"` // program
+	TicksSkipped         uint64            `json:"ticks_skipped_total,omitempty"` // that would have cost too much
 	Budget               *sample.Budget    `json:"budget,omitempty"`
 }
 
@@ -96,10 +99,10 @@ type jsonListener struct {
 	Holders        []uint32 `json:"holders,omitempty"` // the first of them by pid
 	Workers        int      `json:"workers"`
 	AcceptQueueLen uint32   `json:"accept_queue_len"`
-	AcceptQueueMax uint32   `json:"accept_queue_max"`
+	AcceptQueueMax *uint32  `json:"accept_queue_max,omitempty"`
 	BurstsUnsent   uint64   `json:"bursts_unsent_total"` // herd-burst events that the rate bound held back
 	*jsonQueue
-	Completions uint64 `json:"completions_total"`
+	Completions *uint64 `json:"completions_total,omitempty"`
 	jsonCounters
 	Empty     *uint64  `json:"empty_wakeups_total,omitempty"`
 	EmptyCPU  *float64 `json:"empty_wakeups_cpu_seconds_total,omitempty"` // extrapolated from those that could be timed
@@ -256,6 +259,8 @@ func (j *JSON) Begin(h *sample.Header) error {
 		PIDs:       h.PIDs,
 		Ports:      h.Ports,
 		Signals:    h.Signals,
+		Rung:       h.Rung,
+		RungReason: h.RungReason,
 	})
 }
 
@@ -347,6 +352,7 @@ func costRecord(f *model.Frame, c *model.Cost) jsonCost {
 		Lost:                 f.Sample.Self.Lost,
 		RecursionMissesTotal: f.Sample.Self.RecursionMisses,
 		RecursionMissesBy:    f.Sample.Self.RecursionMissesBy,
+		TicksSkipped:         f.Sample.Self.TicksSkipped,
 	}
 }
 
@@ -360,9 +366,15 @@ func (j *JSON) listenerRecords(f *model.Frame, total bool) []jsonListener {
 			Addr: l.Addr, Port: l.Port, Proto: l.Proto, NetNS: l.NetNS, NetNSCookie: l.NetNSCookie, Inode: l.Inode, Closed: l.Closed,
 			Program: l.Program, Wait: l.Wait, ReusePort: l.ReusePort, Sockets: l.Sockets,
 			Processes: l.Processes, Holders: l.Holders, Workers: len(l.Workers) + l.GoneWorkers,
-			AcceptQueueLen: l.AcceptQueueLen, AcceptQueueMax: l.AcceptQueueMax, BurstsUnsent: l.BurstsUnsentTotal,
-			jsonQueue: queueRecord(l, total), Completions: l.CompletionsTotal, jsonCounters: counterRecord(f, l, &l.Counters),
+			AcceptQueueLen: l.AcceptQueueLen, BurstsUnsent: l.BurstsUnsentTotal,
+			jsonQueue: queueRecord(f, l, total), jsonCounters: counterRecord(f, l, &l.Counters),
 			Threads: workerRecords(f, l, total),
+		}
+		if !l.NoLimit {
+			r.AcceptQueueMax = &l.AcceptQueueMax
+		}
+		if f.ConnsKnown(l) {
+			r.Completions = &l.CompletionsTotal
 		}
 		if f.MeasuredAt(l, model.SignalAccept) && f.MeasuredAt(l, model.SignalWake) {
 			r.Empty, r.EmptyCPU = &l.EmptyWakeupsTotal, known(model.EmptyCPUSeconds(&l.Listener))

@@ -21,7 +21,7 @@ type jsonCPU struct {
 
 // jsonNetRXCore is nil where the hooks of the NET_RX softirq do not attach.
 type jsonNetRXCore struct {
-	Seconds      float64  `json:"net_rx_softirq_seconds_total"`
+	Seconds      *float64 `json:"net_rx_softirq_seconds_total,omitempty"` // absent: only their number is known
 	SoftIRQs     uint64   `json:"net_rx_softirqs_total"`
 	Ratio        *float64 `json:"net_rx_softirq_ratio,omitempty"`
 	LatencyP99NS *float64 `json:"net_rx_latency_p99_ns,omitempty"`
@@ -76,7 +76,10 @@ func cpuRecords(f *model.Frame, w *Worst) []jsonCPU {
 		c := &f.CPUs[i]
 		r := jsonCPU{CPU: c.CPU.CPU, KsoftirqdSeconds: seconds(c.KsoftirqdRunNS), jsonRunq: runqRecord(f, c, w)}
 		if s := c.SoftIRQ; s != nil {
-			r.jsonNetRXCore = &jsonNetRXCore{Seconds: seconds(s.RunNS), SoftIRQs: s.Count}
+			r.jsonNetRXCore = &jsonNetRXCore{SoftIRQs: s.Count}
+			if timed(c) {
+				r.jsonNetRXCore.Seconds = secondsOf(&s.RunNS)
+			}
 		}
 		if s := c.Softnet; s != nil {
 			r.jsonSoftnet = &jsonSoftnet{s.Processed, s.Dropped, s.TimesSqueeze, s.ReceivedRPS}
@@ -108,7 +111,7 @@ func netRXRecord(f *model.Frame, total bool) *jsonNetRX {
 	if top >= 0 && top < len(f.CPUs) {
 		r.TopCPU = &f.CPUs[top].CPU.CPU
 	}
-	if f.Measured(model.SignalBacklog) {
+	if f.DropDevicesKnown() {
 		r.Drops = make([]jsonBacklogDrop, 0, len(n.NetRX.Drops))
 		for _, d := range n.NetRX.Drops {
 			r.Drops = append(r.Drops, jsonBacklogDrop{d.NetNS, d.Device, d.IfIndex, d.FromCPU, d.Dropped})
@@ -134,21 +137,24 @@ func deviceRecord(d *sample.NetDevice) jsonDevice {
 	return r
 }
 
+// timed reports whether the time that c spent in NET_RX is measured.
+func timed(c *model.CPU) bool { return c.SoftIRQ != nil && !c.SoftIRQ.CountOnly }
+
 // netRXShare is the busiest core's share of all NET_RX time since attach, of
 // packets where the time is not measured, and that core's index in cpus; it is
 // unknown, and the index -1, where there was none.
 func netRXShare(cpus []model.CPU) (share float64, top int) {
 	sum, most, top := 0.0, 0.0, -1
-	timed := false
+	byTime := false
 	for i := range cpus {
-		timed = timed || cpus[i].SoftIRQ != nil
+		byTime = byTime || timed(&cpus[i])
 	}
 	for i := range cpus {
 		v := 0.0
 		switch c := &cpus[i]; {
-		case timed && c.SoftIRQ != nil:
+		case byTime && timed(c):
 			v = float64(c.SoftIRQ.RunNS)
-		case !timed && c.Softnet != nil:
+		case !byTime && c.Softnet != nil:
 			v = float64(c.Softnet.Processed)
 		}
 		if sum += v; v > most {

@@ -11,12 +11,12 @@ import (
 // where it is not measured there.
 type jsonQueue struct {
 	// Peaks of the interval, in a summary since attach.
-	AcceptPeak        uint32 `json:"accept_queue_peak"`
-	AcceptPeakSampled bool   `json:"accept_queue_peak_sampled"` // the greatest that was seen, ten looks a second
-	SynLen            uint32 `json:"syn_queue_len"`
-	SynMax            uint32 `json:"syn_queue_max"`
-	SynPeak           uint32 `json:"syn_queue_peak"`
-	SynPeakSampled    bool   `json:"syn_queue_peak_sampled"`
+	AcceptPeak        uint32  `json:"accept_queue_peak"`
+	AcceptPeakSampled bool    `json:"accept_queue_peak_sampled"` // the greatest that was seen, ten looks a second
+	SynLen            *uint32 `json:"syn_queue_len,omitempty"`
+	SynMax            *uint32 `json:"syn_queue_max,omitempty"`
+	SynPeak           *uint32 `json:"syn_queue_peak,omitempty"`
+	SynPeakSampled    bool    `json:"syn_queue_peak_sampled"`
 
 	RefusalsTotal uint64          `json:"refusals_total"`
 	Refusals      sample.Refusals `json:"refusals"` // by place, since attach
@@ -25,10 +25,7 @@ type jsonQueue struct {
 	UnsentTotal   uint64          `json:"refusals_unsent_total"`
 	Approximate   bool            `json:"refusals_approximate"`
 
-	Clients          uint64                 `json:"refused_clients"` // since attach
-	ClientsEstimated bool                   `json:"refused_clients_estimated"`
-	Retries          jsonRetries            `json:"refused_client_retries"`
-	TopClients       []sample.RefusedClient `json:"refused_clients_top,omitempty"` // worst first
+	*jsonClients
 
 	CookiesSent   uint64 `json:"syncookies_sent_total"`
 	CookiesFailed uint64 `json:"syncookies_failed_total"`
@@ -43,6 +40,14 @@ type jsonQueue struct {
 	// LimitUncertain: the application may have asked for the same number.
 	LimitUncertain bool   `json:"accept_queue_limit_uncertain"`
 	SynLimitFrom   string `json:"syn_queue_limit_from,omitempty"`
+}
+
+// jsonClients are those that were refused since attach; nil where none is seen.
+type jsonClients struct {
+	Clients          uint64                 `json:"refused_clients"`
+	ClientsEstimated bool                   `json:"refused_clients_estimated"`
+	Retries          jsonRetries            `json:"refused_client_retries"`
+	TopClients       []sample.RefusedClient `json:"refused_clients_top,omitempty"` // worst first
 }
 
 // jsonRetries counts clients by how often they were refused.
@@ -65,18 +70,16 @@ type jsonNetNS struct {
 }
 
 // queueRecord is l's queues; a summary has their peaks since attach.
-func queueRecord(l *model.Listener, total bool) *jsonQueue {
+func queueRecord(f *model.Frame, l *model.Listener, total bool) *jsonQueue {
 	q := l.Queue
 	if q == nil {
 		return nil
 	}
 	r := &jsonQueue{
 		AcceptPeak: q.AcceptQueuePeak, AcceptPeakSampled: q.PeakSampled,
-		SynLen: q.SynQueueLen, SynMax: q.SynQueueMax, SynPeak: q.SynQueuePeak, SynPeakSampled: q.SynPeakSampled,
-		RefusalsTotal: q.Refusals.Total(), Refusals: q.Refusals,
+		SynPeakSampled: q.SynPeakSampled,
+		RefusalsTotal:  q.Refusals.Total(), Refusals: q.Refusals,
 		SeenTotal: q.SeenTotal, UnsentTotal: q.EventsUnsent, Approximate: q.Approximate,
-		Clients: q.Clients.Total, ClientsEstimated: q.Clients.Estimated, TopClients: q.Clients.Top,
-		Retries:     jsonRetries{q.Clients.Retries[0], q.Clients.Retries[1], q.Clients.Retries[2], q.Clients.Retries[3]},
 		CookiesSent: q.SyncookiesSentTotal, CookiesFailed: q.SyncookiesFailedTotal,
 		FullSeconds: seconds(q.AcceptFullNS),
 		LimitFrom:   q.LimitFrom, LimitUncertain: q.LimitUncertain, SynLimitFrom: q.SynLimitFrom,
@@ -84,8 +87,20 @@ func queueRecord(l *model.Listener, total bool) *jsonQueue {
 	if q.Backlog >= 0 {
 		r.Backlog = &q.Backlog
 	}
+	if f.ClientsKnown() {
+		c := &q.Clients
+		r.jsonClients = &jsonClients{c.Total, c.Estimated, jsonRetries{c.Retries[0], c.Retries[1], c.Retries[2], c.Retries[3]}, c.Top}
+	}
+	if !l.NoLimit {
+		r.SynMax = &q.SynQueueMax
+	}
+	if !q.NoSynLen {
+		r.SynLen, r.SynPeak = &q.SynQueueLen, &q.SynQueuePeak
+	}
 	if total {
-		r.AcceptPeak, r.SynPeak = q.AcceptTop, q.SynTop
+		if r.AcceptPeak = q.AcceptTop; !q.NoSynLen {
+			r.SynPeak = &q.SynTop
+		}
 		return r
 	}
 	r.RefusalsPerS, r.FullRatio, r.WaitS = known(q.RefusalsPerS), known(q.AcceptFull), known(q.WaitS)

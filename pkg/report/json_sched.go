@@ -37,22 +37,38 @@ type jsonRunq struct {
 	WaitSeconds      float64  `json:"runq_wait_seconds_total"`
 	ThrottledSeconds *float64 `json:"runq_throttled_seconds_total,omitempty"` // of them, for a CPU quota
 	WaitP99NS        *float64 `json:"runq_wait_p99_ns,omitempty"`             // interval: in it; summary: since attach; so is the peak
-	Len              uint32   `json:"runq_len"`
-	Peak             uint32   `json:"runq_peak"`
-	UnclaimedSeconds float64  `json:"unclaimed_idle_seconds_total"`
+	Len              *uint32  `json:"runq_len,omitempty"`
+	Peak             *uint32  `json:"runq_peak,omitempty"`
+	UnclaimedSeconds *float64 `json:"unclaimed_idle_seconds_total,omitempty"`
 	Switches         uint64   `json:"switches_total"`
 	StealSeconds     *float64 `json:"steal_seconds_total,omitempty"`
 }
 
 // jsonWaits is runnable without a core, and why: the four parts are the whole.
-// It is nil where the waits of threads are not measured, and two of the parts
-// are where a wait for a quota cannot be told from others.
+// It is nil where the waits of threads are not measured, and so are the parts that
+// cannot be told from each other.
 type jsonWaits struct {
 	Wait      float64  `json:"wait_seconds_total"`
 	Throttled *float64 `json:"wait_throttled_seconds_total,omitempty"`
 	Contended *float64 `json:"wait_contended_seconds_total,omitempty"`
-	Mask      float64  `json:"wait_mask_seconds_total"`
-	Stolen    float64  `json:"wait_stolen_seconds_total"`
+	Mask      *float64 `json:"wait_mask_seconds_total,omitempty"`
+	Stolen    *float64 `json:"wait_stolen_seconds_total,omitempty"`
+}
+
+// jsonSwitches are a Sample's.
+type jsonSwitches struct {
+	Voluntary   uint64  `json:"voluntary_switches_total"`
+	Involuntary uint64  `json:"involuntary_switches_total"`
+	Wakes       uint64  `json:"wakes_total"`
+	Migrations  *uint64 `json:"migrations_total,omitempty"`
+}
+
+func switchesRecord(f *model.Frame, s *sample.Switches) jsonSwitches {
+	r := jsonSwitches{Voluntary: s.Voluntary, Involuntary: s.Involuntary, Wakes: s.Wakes}
+	if !f.RunqPolled() {
+		r.Migrations = &s.Migrations
+	}
+	return r
 }
 
 type jsonCGroup struct {
@@ -61,7 +77,7 @@ type jsonCGroup struct {
 	ParentID   uint64   `json:"parent_cgroup_id,omitempty"`
 	CPUSeconds *float64 `json:"cpu_seconds_total,omitempty"` // by the scheduler
 	*jsonWaits
-	*sample.Switches // nil where the runq signal is not measured
+	*jsonSwitches // nil where the runq signal is not measured
 	*jsonBandwidth
 	Threads     int             `json:"threads"`
 	Weight      uint32          `json:"cpu_weight,omitempty"`
@@ -91,7 +107,7 @@ type jsonProcess struct {
 	Run      float64 `json:"run_seconds_total"`
 	*jsonWaits
 	Claimed *float64 `json:"claimed_seconds_total,omitempty"` // by /proc/PID/stat
-	sample.Switches
+	jsonSwitches
 	Threads     int                 `json:"threads"`
 	TopThreads  []jsonProcessThread `json:"top_threads"`
 	ContendedBy []jsonContender     `json:"contended_by,omitempty"`
@@ -103,7 +119,7 @@ type jsonProcessThread struct {
 	CPU  int     `json:"cpu"`
 	Run  float64 `json:"run_seconds_total"`
 	*jsonWaits
-	sample.Switches
+	jsonSwitches
 	Pending float64 `json:"wait_pending_seconds,omitempty"` // so long now; not part of the waits yet
 	Nice    int     `json:"nice,omitempty"`
 	Policy  string  `json:"policy,omitempty"`
@@ -132,25 +148,32 @@ func runqRecord(f *model.Frame, c *model.CPU, w *Worst) *jsonRunq {
 	}
 	r := &jsonRunq{
 		BusySeconds: seconds(q.BusyNS), WaitSeconds: seconds(q.Runq.WaitNS),
-		WaitP99NS: known(q.WaitP99NS), Len: q.Len, Peak: q.Peak,
-		UnclaimedSeconds: seconds(q.UnclaimedNS), Switches: q.Switches, StealSeconds: secondsOf(q.StealNS),
+		WaitP99NS: known(q.WaitP99NS), Switches: q.Switches, StealSeconds: secondsOf(q.StealNS),
 	}
-	if QuotaWaitsKnown(f) {
+	if q.Partial {
+		return r
+	}
+	peak := q.Peak
+	r.Len, r.Peak, r.UnclaimedSeconds = &q.Len, &peak, secondsOf(&q.UnclaimedNS)
+	if f.QuotaWaitsKnown() {
 		r.ThrottledSeconds = secondsOf(&q.Runq.ThrottledNS)
 	}
 	if w != nil {
-		r.WaitP99NS, r.Peak = known(model.Quantile99(q.Wait, nil)), max(r.Peak, w.RunqPeak[c.CPU.CPU])
+		r.WaitP99NS, peak = known(model.Quantile99(q.Wait, nil)), max(peak, w.RunqPeak[c.CPU.CPU])
 	}
 	return r
 }
 
 func waitsRecord(f *model.Frame, t *sample.RunTimes) *jsonWaits {
-	if !WaitsKnown(f) {
+	if !f.WaitsKnown() {
 		return nil
 	}
 	p := WaitPartsOf(t)
-	w := &jsonWaits{Wait: seconds(t.WaitNS), Mask: seconds(p.MaskNS), Stolen: seconds(p.StolenNS)}
-	if QuotaWaitsKnown(f) {
+	w := &jsonWaits{Wait: seconds(t.WaitNS)}
+	if f.CausesKnown() {
+		w.Mask, w.Stolen = secondsOf(&p.MaskNS), secondsOf(&p.StolenNS)
+	}
+	if f.QuotaWaitsKnown() {
 		w.Throttled, w.Contended = secondsOf(&p.ThrottledNS), secondsOf(&p.ContendedNS)
 	}
 	return w
@@ -174,7 +197,8 @@ func cgroupRecords(f *model.Frame, total bool) []jsonCGroup {
 	for _, g := range groups {
 		r := jsonCGroup{Path: g.Path, CGroupID: g.ID, ParentID: g.ParentID, Threads: g.Threads, Weight: g.Weight}
 		if f.Sched != nil {
-			r.CPUSeconds, r.jsonWaits, r.Switches = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes), &g.Switches
+			switched := switchesRecord(f, &g.Switches)
+			r.CPUSeconds, r.jsonWaits, r.jsonSwitches = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes), &switched
 			for _, by := range g.ContendedBy[:min(len(g.ContendedBy), sample.MaxRivals)] {
 				r.ContendedBy = append(r.ContendedBy, jsonContender{by.PID, by.Comm, seconds(by.WaitNS)})
 			}
@@ -221,7 +245,7 @@ func processRecords(f *model.Frame, total bool) []jsonProcess {
 		p := &list[i]
 		r := jsonProcess{
 			PID: p.PID, StartNS: p.StartNS, Comm: p.Comm, Program: p.Program, CGroupID: p.CGroupID, Kernel: p.Kernel, Ended: p.Ended,
-			Run: seconds(p.RunNS), jsonWaits: waitsRecord(f, &p.RunTimes), Claimed: secondsOf(p.ClaimedNS), Switches: p.Switches,
+			Run: seconds(p.RunNS), jsonWaits: waitsRecord(f, &p.RunTimes), Claimed: secondsOf(p.ClaimedNS), jsonSwitches: switchesRecord(f, &p.Switches),
 			Threads: p.Threads, TopThreads: make([]jsonProcessThread, 0, min(len(p.Top), threads)),
 		}
 		for k := range p.Top[:min(len(p.Top), threads)] {
@@ -235,7 +259,7 @@ func processRecords(f *model.Frame, total bool) []jsonProcess {
 
 func processThreadRecord(f *model.Frame, t *sample.Thread) jsonProcessThread {
 	return jsonProcessThread{
-		TID: t.TID, Comm: t.Comm, CPU: t.CPU, Run: seconds(t.RunNS), jsonWaits: waitsRecord(f, &t.RunTimes), Switches: t.Switches,
+		TID: t.TID, Comm: t.Comm, CPU: t.CPU, Run: seconds(t.RunNS), jsonWaits: waitsRecord(f, &t.RunTimes), jsonSwitches: switchesRecord(f, &t.Switches),
 		Pending: seconds(t.PendingNS), Nice: t.Nice, Policy: t.Policy, Allowed: t.Allowed, CPUSet: t.CPUSet,
 	}
 }

@@ -60,6 +60,11 @@ func (l *Line) Begin(h *sample.Header) error {
 		time.Duration(h.IntervalNS), signalLine(h)); err != nil {
 		return err
 	}
+	if h.Rung == sample.RungProcFS {
+		if err := l.print("without BPF: %s", model.Printable(h.RungReason)); err != nil {
+			return err
+		}
+	}
 	for _, s := range h.Signals {
 		if s.Accuracy == sample.Unavailable {
 			if err := l.print("%s is not measured: %s", model.Printable(s.Name), Reason(&s)); err != nil {
@@ -139,11 +144,12 @@ func (l *Line) finding(at string, f *diagnose.Finding) error {
 // attention most; of the queues, the receive path and the cores, what is worth a
 // word.
 func tickLine(f *model.Frame) string {
-	return acceptTick(f.Accept) + queueTick(f) + netRXTick(f) + schedTick(f)
+	return acceptTick(f) + queueTick(f) + netRXTick(f) + schedTick(f)
 }
 
-func acceptTick(a *model.Accept) string {
-	if a == nil {
+func acceptTick(f *model.Frame) string {
+	a := f.Accept
+	if a == nil || !f.Measured(model.SignalAccept) && !f.Measured(model.SignalWake) {
 		return "accept: not measured"
 	}
 	out := fmt.Sprintf("conn=%s/s wakeups=%s/s eagain=%s/s wasted=%s/s",
@@ -177,7 +183,8 @@ func (l *Line) End(s *Summary) error {
 	}
 	head := fmt.Sprintf("herdtrace: %.1f s on %s (Linux %s, %d CPU)", f.Elapsed.Seconds(),
 		model.Printable(l.header.Host), model.Printable(l.header.Kernel), l.header.CPUs)
-	if f.Accept != nil {
+	conns := f.Measured(model.SignalAccept) || f.Measured(model.SignalWake)
+	if f.Accept != nil && conns {
 		var conns uint64
 		for _, ln := range f.Accept.Listeners {
 			conns += ln.CompletionsTotal
@@ -279,6 +286,9 @@ func (l *Line) listeners(f *model.Frame) error {
 	if shown > summaryListeners {
 		return l.print("  and %d more listeners", shown-summaryListeners)
 	}
+	if shown == 0 && !f.Measured(model.SignalAccept) && !f.Measured(model.SignalWake) {
+		return l.print("  %s, at which connections are not measured", model.Plural(len(f.Accept.Listeners), "listener"))
+	}
 	if shown == 0 {
 		hint := "; start your load"
 		if f.Sched != nil && busySinceAttach(f) >= noteLoad {
@@ -295,10 +305,12 @@ func (l *Line) listener(f *model.Frame, ln *model.Listener) error {
 	wpc := "-"
 	if v := model.TotalWakeupsPerAccept(&ln.Listener); model.Known(v) && wake {
 		wpc = fmt.Sprintf("%.2f", v)
+	} else if !wake {
+		wpc = "?"
 	}
-	if err := l.print("  %s (%s, %s, %s): %d connections, %s accepts, %s EAGAIN (%s drain, %s wasted), %s wake-ups, %s per accept",
-		model.Printable(ln.Name), model.Printable(ln.Program), workers(len(ln.Workers)+ln.GoneWorkers), model.Printable(ln.Wait),
-		ln.CompletionsTotal, accepts(ln.AcceptsTotal), accepts(ln.AcceptEAGAINTotal), accepts(ln.DrainEAGAINTotal),
+	if err := l.print("  %s (%s, %s, %s): %s connections, %s accepts, %s EAGAIN (%s drain, %s wasted), %s wake-ups, %s per accept",
+		model.Printable(ln.Name), model.Printable(ln.Program), workersText(f, ln), model.Printable(ln.Wait),
+		counted(f.ConnsKnown(ln))(ln.CompletionsTotal), accepts(ln.AcceptsTotal), accepts(ln.AcceptEAGAINTotal), accepts(ln.DrainEAGAINTotal),
 		both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), wpc); err != nil {
 		return err
 	}
@@ -306,6 +318,18 @@ func (l *Line) listener(f *model.Frame, ln *model.Listener) error {
 		return l.print("    %s", text)
 	}
 	return nil
+}
+
+// workersText counts the workers; without BPF, those that were found waiting.
+func workersText(f *model.Frame, ln *model.Listener) string {
+	n := len(ln.Workers) + ln.GoneWorkers
+	if !f.WithoutBPF() {
+		return workers(n)
+	}
+	if n == 0 {
+		return "? workers"
+	}
+	return "~" + workers(n)
 }
 
 func workers(n int) string {

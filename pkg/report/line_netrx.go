@@ -66,7 +66,7 @@ func shareText(f *model.Frame) string {
 		return ""
 	}
 	c := &f.CPUs[top]
-	if c.SoftIRQ == nil {
+	if !timed(c) {
 		if share < lopsided {
 			return ""
 		}
@@ -127,7 +127,7 @@ func dropsText(f *model.Frame) string {
 		of = append(of, part{fmt.Sprintf("%s from cpu%d", model.Printable(d.Device), d.FromCPU), d.Dropped})
 	}
 	devices := "of " + mostFirst(of, f.NetRX.DropsUnattributed)
-	if !f.Measured(model.SignalBacklog) {
+	if !f.DropDevicesKnown() {
 		devices = "which device is not measured"
 	}
 	return fmt.Sprintf("%d packets dropped (netdev_max_backlog %d) at %s; %s", total, f.NetRX.MaxBacklog, mostFirst(at, 0), devices)

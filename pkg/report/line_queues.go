@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -101,10 +102,21 @@ func placesText(l *model.Listener) []string {
 	add(q.Refusals.AcceptQueueACK, "at the final ACK")
 	add(q.Refusals.AcceptQueueCookie, "at the ACK of a SYN cookie")
 	if n := len(out); n > 0 {
-		out[n-1] += fmt.Sprintf(" (accept queue %d of %d%s)", q.AcceptTop, l.AcceptQueueMax, limitText(q.LimitFrom, q.LimitUncertain))
+		out[n-1] += fmt.Sprintf(" (accept queue %d of %s%s)", q.AcceptTop, limitNumber(l, l.AcceptQueueMax), limitText(q.LimitFrom, q.LimitUncertain))
+	}
+	if q.NoSynLen {
+		add(q.Refusals.SynQueue, fmt.Sprintf("at the SYN queue (? of %s%s)", limitNumber(l, q.SynQueueMax), limitText(q.SynLimitFrom, false)))
+		return out
 	}
 	add(q.Refusals.SynQueue, fmt.Sprintf("at the SYN queue (%d of %d%s)", q.SynTop, q.SynQueueMax, limitText(q.SynLimitFrom, false)))
 	return out
+}
+
+func limitNumber(l *model.Listener, n uint32) string {
+	if l.NoLimit {
+		return "?"
+	}
+	return strconv.FormatUint(uint64(n), 10)
 }
 
 // limitText says what set a queue's limit. Where that is uncertain, listen(2)'s

@@ -29,7 +29,7 @@ const (
 func schedTick(f *model.Frame) string {
 	out := ""
 	if c := LongestQueue(f); c != nil {
-		out += fmt.Sprintf(" runq=%d(cpu%d)", c.Runq.Peak, c.CPU.CPU)
+		out += fmt.Sprintf(" runq=%s(cpu%d)", PeakText(c), c.CPU.CPU)
 	}
 	if n, g := Throttled(f); g != nil {
 		out += fmt.Sprintf(" thr=%d(%s %s)", n, shortPath(g.Path), share(g.ThrottledRatio))
@@ -85,7 +85,7 @@ func throttledText(f *model.Frame, w *Worst) []string {
 			text += ", worst stall " + span(ns)
 		}
 		out = append(out, text+fmt.Sprintf(", stopped %s in all over its cores", span(g.CFS.ThrottledNS)))
-		if g.WaitNS > 0 && QuotaWaitsKnown(f) {
+		if g.WaitNS > 0 && f.QuotaWaitsKnown() {
 			out = append(out, "  its threads waited "+span(g.WaitNS)+": "+waitText(&g.RunTimes))
 		}
 	}
@@ -178,7 +178,7 @@ func liesText(f *model.Frame, _ *Worst) []string {
 	var liars []*model.Process
 	for i := range f.Sched.Processes {
 		p := &f.Sched.Processes[i]
-		if p.ClaimedNS != nil && float64(lie(p)) > max(lieNS, lieRatio*float64(p.RunNS)) {
+		if p.ClaimedNS != nil && f.Claims(float64(*p.ClaimedNS), float64(p.RunNS)) && float64(lie(p)) > max(lieNS, lieRatio*float64(p.RunNS)) {
 			liars = append(liars, p)
 		}
 	}

@@ -4,6 +4,7 @@ package report
 
 import (
 	"cmp"
+	"strconv"
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -25,18 +26,6 @@ const (
 	noteLoad = 0.1
 )
 
-// WaitsKnown reports whether the waits of single threads, and with them those of
-// processes and cgroups, are measured: the classical variant has only the cores'.
-func WaitsKnown(f *model.Frame) bool {
-	return f.Sched != nil && variant(f, model.SignalRunq) != "wakeups"
-}
-
-// QuotaWaitsKnown reports whether waits for a CPU quota can be told from those
-// for another thread: cpu.stat does not say whose they are.
-func QuotaWaitsKnown(f *model.Frame) bool {
-	return WaitsKnown(f) && f.Measured(model.SignalThrottle) && variant(f, model.SignalThrottle) != "cpu_stat"
-}
-
 // WaitParts is a wait taken apart by its causes, which add up to it.
 type WaitParts struct{ ThrottledNS, ContendedNS, MaskNS, StolenNS uint64 }
 
@@ -54,16 +43,6 @@ func WaitPartsOf(t *sample.RunTimes) WaitParts {
 	return p
 }
 
-// variant is that of a signal which is in use, "" where the Header has none.
-func variant(f *model.Frame, signal string) string {
-	for i := range f.Header.Signals {
-		if s := &f.Header.Signals[i]; s.Name == signal {
-			return s.Variant
-		}
-	}
-	return ""
-}
-
 // Piled reports whether threads waited at c for a noteworthy part of the
 // interval while another core was idle.
 func Piled(c *model.CPU) bool {
@@ -77,6 +56,14 @@ func QueueLen(c *model.CPU) float64 {
 		return model.Unknown()
 	}
 	return c.Runq.BusyRatio + c.Runq.Waiting
+}
+
+// PeakText is the most that ran or waited at c; their mean where that is not known.
+func PeakText(c *model.CPU) string {
+	if c.Runq.Partial {
+		return "~" + model.Num(QueueLen(c))
+	}
+	return strconv.FormatUint(uint64(c.Runq.Peak), 10)
 }
 
 // LongestQueue is the core whose run queue is long, one where threads piled up

@@ -228,11 +228,13 @@ func TestSchedRecordsAreBounded(t *testing.T) {
 	if by := groups[0].ContendedBy; len(by) != sample.MaxRivals || by[1] != (jsonContender{1, "r", 1}) || groups[1].ContendedBy != nil {
 		t.Errorf("a cgroup's: %+v", by)
 	}
-	if s := groups[1].Switches; s == nil || *s != someSwitches || now[0].TopThreads[0].Switches != someSwitches {
-		t.Errorf("switches of a cgroup %+v, of a thread %+v", s, now[0].TopThreads[0].Switches)
+	for _, s := range []*jsonSwitches{groups[1].jsonSwitches, &now[0].TopThreads[0].jsonSwitches} {
+		if s == nil || (sample.Switches{Voluntary: s.Voluntary, Involuntary: s.Involuntary, Wakes: s.Wakes, Migrations: *s.Migrations}) != someSwitches {
+			t.Errorf("switches %+v", s)
+		}
 	}
 	for _, w := range []*jsonWaits{now[0].jsonWaits, groups[0].jsonWaits, now[0].TopThreads[0].jsonWaits} {
-		if w.Wait != 1e-6 || *w.Throttled != 600e-9 || *w.Contended != 100e-9 || w.Mask != 250e-9 || w.Stolen != 50e-9 {
+		if w.Wait != 1e-6 || *w.Throttled != 600e-9 || *w.Contended != 100e-9 || *w.Mask != 250e-9 || *w.Stolen != 50e-9 {
 			t.Errorf("waits %+v", w)
 		}
 	}
@@ -320,7 +322,7 @@ func TestSummaryHasTheWorst(t *testing.T) {
 	}
 	f := frame(1, 0, 0.5, 1)
 	now, total := runqRecord(f, &f.CPUs[0], nil), runqRecord(f, &f.CPUs[0], &w)
-	if now.Peak != 1 || *now.WaitP99NS != 1<<20 || total.Peak != 13 || *total.WaitP99NS != 1<<30 {
+	if *now.Peak != 1 || *now.WaitP99NS != 1<<20 || *total.Peak != 13 || *total.WaitP99NS != 1<<30 {
 		t.Errorf("%+v, in the summary %+v", now, total)
 	}
 	if r := soldRecord(f, &w); *r.Ratio != 1.9 || *r.Cores != 3.8 || *soldRecord(f, nil).Ratio != 0.5 {

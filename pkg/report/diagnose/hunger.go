@@ -60,6 +60,9 @@ func workersOf(f *model.Frame, l *model.Listener) []worker {
 
 // hungerOf names the greatest part of the workers' wait.
 func hungerOf(l *Limits, f *model.Frame, now *model.Listener) hunger {
+	if !f.CausesKnown() || !f.QuotaWaitsKnown() {
+		return hunger{}
+	}
 	workers := workersOf(f, now)
 	var sum sample.RunTimes
 	for i := range workers {

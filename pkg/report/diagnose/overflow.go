@@ -41,7 +41,6 @@ func judgeOverflow(l *Limits, past *window, f *model.Frame, now *model.Listener)
 			"refusals_per_s":        w.rate(n, l),
 			"refused_at_syn_per_s":  w.rate(w.refused.AcceptQueueSYN, l),
 			"refused_at_ack_per_s":  w.rate(w.refused.AcceptQueueACK+w.refused.AcceptQueueCookie, l),
-			"refused_ratio":         part(n, w.conns),
 			"accept_queue_peak":     float64(peak),
 			"accept_queue_max":      float64(now.AcceptQueueMax),
 			"sufficient_backlog":    float64(enough),
@@ -49,6 +48,9 @@ func judgeOverflow(l *Limits, past *window, f *model.Frame, now *model.Listener)
 		},
 	}
 	k.values(v.finding.Values)
+	if w.connsFor > 0 {
+		v.finding.Values["refused_ratio"] = part(n, w.conns)
+	}
 	full := w.share(w.fullNS)
 	if model.Known(full) {
 		v.finding.Values["accept_queue_full_ratio"] = full
@@ -79,7 +81,7 @@ func trickle(l *Limits, w *tick, n uint64) time.Duration {
 }
 
 func refusalSeverity(l *Limits, w *tick, n uint64) Severity {
-	if n >= l.RefusedMin && (w.rate(n, l) >= l.RefusedCritPerS || part(n, w.conns) >= l.RefusedCritRatio) {
+	if n >= l.RefusedMin && (w.rate(n, l) >= l.RefusedCritPerS || w.connsFor > 0 && part(n, w.conns) >= l.RefusedCritRatio) {
 		return Crit
 	}
 	return Warn

@@ -26,7 +26,7 @@ func judgePile(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict 
 			return fmt.Sprintf("%s threads wait there now, and for %s of the time another core is idle meanwhile", model.Num(waiting), percent(unclaimed))
 		},
 	}
-	if now.Runq == nil || len(f.CPUs) < 2 || !(waiting*(1-taken(now)) >= l.PileWaiting) {
+	if now.Runq == nil || !model.Known(now.Runq.UnclaimedRatio) || len(f.CPUs) < 2 || !(waiting*(1-taken(now)) >= l.PileWaiting) {
 		return v
 	}
 	p := newPile(l, f, now, waiting)

@@ -12,8 +12,12 @@ import (
 // judgeStall finds connections that wait in the accept queue while every worker
 // sleeps in its wait for connections. No healthy server shows that: a worker
 // that is busy with a client sleeps elsewhere, or runs.
-func judgeStall(l *Limits, past *window, _ *model.Frame, now *model.Listener) verdict {
+func judgeStall(l *Limits, past *window, f *model.Frame, now *model.Listener) verdict {
 	w := &past.sum
+	counted, accepts := f.MeasuredAt(now, model.SignalAccept), ""
+	if counted {
+		accepts = fmt.Sprintf(", %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds()))
+	}
 	v := verdict{
 		bad: now.AcceptQueueLen > 0 && w.stalled >= l.StallMinLooks &&
 			float64(w.stalled) >= l.StallShare*float64(w.queued),
@@ -21,7 +25,7 @@ func judgeStall(l *Limits, past *window, _ *model.Frame, now *model.Listener) ve
 
 		weight: float64(now.AcceptQueueLen),
 		outcome: func() string {
-			return fmt.Sprintf("no connection waits for a sleeping worker now, %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds()))
+			return "no connection waits for a sleeping worker now" + accepts
 		},
 	}
 	if !v.bad {
@@ -30,8 +34,8 @@ func judgeStall(l *Limits, past *window, _ *model.Frame, now *model.Listener) ve
 	v.finding = Finding{
 		Severity: Crit,
 		Subject:  subject(now),
-		Evidence: fmt.Sprintf("%s in the accept queue while %s; so at %d of the last %d looks at the queue, %s accepts a second meanwhile",
-			wait(now.AcceptQueueLen), allSleep(now), w.stalled, w.queued, model.Num(float64(w.accepts)/w.interval.Seconds())),
+		Evidence: fmt.Sprintf("%s in the accept queue while %s; so at %d of the last %d looks at the queue",
+			wait(now.AcceptQueueLen), allSleep(now), w.stalled, w.queued),
 		Cause:  stallCause(now),
 		Remedy: stallRemedy(now),
 		Verify: "the accept queue (Recv-Q in ss -lnt) returns to 0 between connections",
@@ -39,9 +43,12 @@ func judgeStall(l *Limits, past *window, _ *model.Frame, now *model.Listener) ve
 			"accept_queue_len": float64(now.AcceptQueueLen),
 			"stalled_looks":    float64(w.stalled),
 			"queued_looks":     float64(w.queued),
-			"accepts_per_s":    float64(w.accepts) / w.interval.Seconds(),
 			"workers":          float64(liveThreads(now)),
 		},
+	}
+	if counted {
+		v.finding.Evidence += accepts + " meanwhile"
+		v.finding.Values["accepts_per_s"] = float64(w.accepts) / w.interval.Seconds()
 	}
 	return v
 }

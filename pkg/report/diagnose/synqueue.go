@@ -32,6 +32,9 @@ func judgeSynQueue(l *Limits, past *window, f *model.Frame, now *model.Listener)
 		calm:   n == 0 && cookies < l.CookiesPerS/2,
 		weight: w.rate(n+sent, l),
 		outcome: func() string {
+			if q.NoSynLen {
+				return fmt.Sprintf("no SYN refused now and %s cookies a second", model.Num(cookies))
+			}
 			return fmt.Sprintf("SYN queue %d of %d now, no SYN refused and %s cookies a second", q.SynQueueLen, q.SynQueueMax, model.Num(cookies))
 		},
 	}
@@ -53,7 +56,7 @@ func synRefused(l *Limits, w *tick, f *model.Frame, now *model.Listener) Finding
 	if q.NetNS != nil {
 		off = ", SYN cookies are off"
 	}
-	return Finding{
+	out := Finding{
 		Severity: refusalSeverity(l, w, n),
 		Subject:  subject(now),
 		Evidence: fmt.Sprintf("SYN queue %d of %d%s: %s SYNs refused a second%s; %s",
@@ -64,12 +67,15 @@ func synRefused(l *Limits, w *tick, f *model.Frame, now *model.Listener) Finding
 		Verify: "ListenDrops stops rising (" + inNetNS(f, now) + "nstat -az TcpExtListenDrops)",
 		Values: map[string]float64{
 			"syn_refused_per_s":     w.rate(n, l),
-			"refused_ratio":         part(n, w.conns),
 			"syn_queue_peak":        float64(peak),
 			"syn_queue_max":         float64(q.SynQueueMax),
 			"refused_clients_total": float64(q.Clients.Total),
 		},
 	}
+	if w.connsFor > 0 {
+		out.Values["refused_ratio"] = part(n, w.conns)
+	}
+	return out
 }
 
 func synLimitCause(now *model.Listener) string {
@@ -119,6 +125,8 @@ func cookiesSent(l *Limits, w *tick, f *model.Frame, now *model.Listener) Findin
 		if k.plight != noPlight {
 			remedy = k.cure()
 		}
+	case w.connsFor == 0:
+		cause += "whether these handshakes are completed is not measured: more clients at once than it holds, or a SYN flood"
 	case 2*w.conns >= w.cookies:
 		cause += "more clients come at once than it holds, and they do connect: no attack"
 	default:
@@ -133,7 +141,7 @@ func cookiesSent(l *Limits, w *tick, f *model.Frame, now *model.Listener) Findin
 	if w.refused.Total() == 0 {
 		none = ", nobody is refused"
 	}
-	return Finding{
+	out := Finding{
 		Severity: Warn,
 		Subject:  subject(now),
 		Evidence: fmt.Sprintf("SYN queue %d of %d: %s SYN cookies sent a second%s", peak, q.SynQueueMax, roughly(q.Approximate, w.rate(w.cookies, l)), none),
@@ -142,10 +150,13 @@ func cookiesSent(l *Limits, w *tick, f *model.Frame, now *model.Listener) Findin
 		Verify:   "SyncookiesSent stops rising (" + inNetNS(f, now) + "nstat -az TcpExtSyncookiesSent)",
 		Values: map[string]float64{
 			"syncookies_per_s":   w.rate(w.cookies, l),
-			"connections_per_s":  w.rate(w.conns, l),
 			"syn_queue_peak":     float64(peak),
 			"syn_queue_max":      float64(q.SynQueueMax),
 			"sufficient_backlog": float64(enough),
 		},
 	}
+	if w.connsFor > 0 {
+		out.Values["connections_per_s"] = w.rate(w.conns, l)
+	}
+	return out
 }

@@ -33,6 +33,9 @@ func throttlingOf(l *Limits, past *window, g *model.CGroup) throttling {
 		use:     w.usedNS / (float64(w.interval) * g.Quota),
 		stopped: min(w.share(w.stoppedNS), 1),
 	}
+	if w.worstNS == 0 && w.throttled > 0 { // no stop was seen
+		t.stopped = model.Unknown()
+	}
 	waits := w.haltedNS / w.wantedNS
 	lost := t.stopped >= l.ThrottleLost || w.share(w.haltedNS) >= l.ThrottleLost
 	costs := lost && (waits >= l.ThrottleCost || w.worstNS >= l.ThrottleStallNS)
@@ -115,6 +118,10 @@ func (t *throttling) stranded(l *Limits, g *model.CGroup) bool {
 
 // finding fills in what both findings say.
 func (t *throttling) finding(l *Limits, f *model.Frame, g *model.CGroup, v *verdict, cause string) {
+	worst := float64(t.worstNS) / 1e9
+	if t.worstNS == 0 {
+		worst = model.Unknown()
+	}
 	v.finding = Finding{
 		Severity: Warn,
 		Subject:  cgroupSubject(f, g),
@@ -129,7 +136,7 @@ func (t *throttling) finding(l *Limits, f *model.Frame, g *model.CGroup, v *verd
 	}
 	for name, n := range map[string]float64{
 		"cpu_used_cores": t.use * g.Quota, "cpu_demand_cores": g.Demand, "stopped_ratio": t.stopped,
-		"worst_stall_seconds": float64(t.worstNS) / 1e9, "wait_throttled_threads": t.share(t.haltedNS),
+		"worst_stall_seconds": worst, "wait_throttled_threads": t.share(t.haltedNS),
 	} {
 		if model.Known(n) && !math.IsInf(n, 0) {
 			v.finding.Values[name] = n

@@ -22,6 +22,7 @@ type tick struct {
 
 	// Of a listener.
 	accepts, conns    uint64
+	connsFor          time.Duration // while they were counted
 	wakeups, eagains  uint64
 	emptyNS           float64
 	queued, stalled   uint64
@@ -77,6 +78,7 @@ func (t *tick) add(r *tick) {
 	t.interval += r.interval
 	t.accepts += r.accepts
 	t.conns += r.conns
+	t.connsFor += r.connsFor
 	t.wakeups += r.wakeups
 	t.eagains += r.eagains
 	t.emptyNS += r.emptyNS
@@ -128,6 +130,11 @@ func listenerTick(l *model.Listener) tick {
 		queued:   l.QueuedChecks,
 		stalled:  l.StalledChecks,
 		waiting:  l.AcceptQueueLen,
+	}
+	if model.Known(l.AcceptsPerS) || model.Known(l.CompletionsPerS) {
+		t.connsFor = l.Interval
+	} else {
+		t.conns = 0
 	}
 	if l.Spent.Workers > 0 {
 		t.workNS = float64(l.Interval)

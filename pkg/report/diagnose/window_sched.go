@@ -97,7 +97,7 @@ func cgroupTick(f *model.Frame, g *model.CGroup) tick {
 // scheduler's count may be what is short.
 func processTick(f *model.Frame, p *model.Process) tick {
 	t := tick{interval: f.Interval}
-	if ns := float64(f.Interval); model.Known(p.Claimed) && model.Known(p.Run) && f.Cost.LostDelta == 0 {
+	if ns := float64(f.Interval); model.Known(p.Claimed) && model.Known(p.Run) && f.Cost.LostDelta == 0 && f.Claims(p.Claimed*ns, p.Run*ns) {
 		t.claims, t.claimedNS, t.ranForNS = 1, p.Claimed*ns, p.Run*ns
 	}
 	return t

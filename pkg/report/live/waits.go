@@ -37,7 +37,7 @@ func (v *View) knownBy(known func(*model.Frame) bool, s string) string {
 
 // waits is form for what waits are counted in.
 func (v *View) waits(form func(float64) string) func(float64) string {
-	return func(x float64) string { return v.knownBy(report.WaitsKnown, form(x)) }
+	return func(x float64) string { return v.knownBy((*model.Frame).WaitsKnown, form(x)) }
 }
 
 // causeColumns are the columns of what a row waited for. keep is that of the
@@ -48,9 +48,9 @@ func causeColumns[T any](v *View, keep int, of func(T) *sample.RunTimes) []colum
 			func(x float64) string { return v.knownBy(known, percent(x)) })
 	}
 	return []column[T]{
-		one("THR%", keep, report.QuotaWaitsKnown, func(c causes) float64 { return c.throttled }),
-		one("CONT%", keep-1, report.QuotaWaitsKnown, func(c causes) float64 { return c.contended }),
-		one("MASK%", keep-2, report.WaitsKnown, func(c causes) float64 { return c.masked }),
-		one("STEAL%", keep-3, report.WaitsKnown, func(c causes) float64 { return c.stolen }),
+		one("THR%", keep, (*model.Frame).QuotaWaitsKnown, func(c causes) float64 { return c.throttled }),
+		one("CONT%", keep-1, (*model.Frame).QuotaWaitsKnown, func(c causes) float64 { return c.contended }),
+		one("MASK%", keep-2, (*model.Frame).CausesKnown, func(c causes) float64 { return c.masked }),
+		one("STEAL%", keep-3, (*model.Frame).CausesKnown, func(c causes) float64 { return c.stolen }),
 	}
 }

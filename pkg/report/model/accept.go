@@ -175,6 +175,9 @@ func (l *Listener) forgetUnknown(prev *sample.Listener, f *Frame) {
 	if !wakes {
 		l.WakeupsPerS = Unknown()
 	}
+	if !f.ConnsKnown(l) {
+		l.CompletionsPerS = Unknown()
+	}
 	if !wakes || !accepts {
 		l.WastedPerS, l.EmptyCPU = Unknown(), Unknown()
 	}
@@ -254,11 +257,12 @@ func buildWorkers(l *Listener, prev *sample.Listener) []Worker {
 	for _, w := range l.Workers {
 		p := before[w.TID]
 		m := Worker{Worker: w, RunRatio: Unknown(), WaitRatio: Unknown(), SleepsPerS: Unknown()}
-		if p != nil {
+		if p != nil && !w.NoTimes && !p.NoTimes {
 			m.RunRatio = perSecond(w.RunNS, p.RunNS, l.Interval) / 1e9
 			m.WaitRatio = perSecond(w.WaitNS, p.WaitNS, l.Interval) / 1e9
 			m.SleepsPerS = perSecond(w.Sleeps, p.Sleeps, l.Interval)
-		} else {
+		}
+		if p == nil {
 			p = &sample.Worker{}
 		}
 		m.Delta = countersSince(w.Counters, p.Counters)

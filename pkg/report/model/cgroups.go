@@ -38,6 +38,9 @@ func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 			g.Parent = p
 		}
 	}
+	if f.WaitsKnown() && !f.StallsKnown() && f.Measured(SignalThrottle) {
+		contendedUnlessHalted(out, f.Interval)
+	}
 	b.cgroups.end(now == nil || len(now) >= sample.MaxCGroups)
 	b.demand(f, byID)
 	slices.SortStableFunc(out, func(x, y *CGroup) int {
@@ -50,6 +53,25 @@ func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 		)
 	})
 	return out
+}
+
+// contendedUnlessHalted takes the waits of those for contention that no quota
+// stopped: not theirs, nor one above them, nor one of those whose waits they sum up.
+func contendedUnlessHalted(groups []*CGroup, interval time.Duration) {
+	stopped := make(map[*CGroup]bool) // a group in it was
+	for _, g := range groups {
+		if g.ThrottledPeriods == 0 {
+			continue
+		}
+		for p := g; p != nil && !stopped[p]; p = p.Parent {
+			stopped[p] = true
+		}
+	}
+	for _, g := range groups {
+		if Known(g.Waiting) && !stopped[g] && !g.halted() {
+			g.Throttled, g.Contended = 0, cores(ContendedNS(g.Delta), interval)
+		}
+	}
 }
 
 // under reports whether p is g or below it: a recording may say so.
@@ -82,7 +104,7 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 		d, grew := minus(g.RunTimes, was.RunTimes)
 		counted := was.measured || isNew && possible(d.RunNS, f.Header.CPUs, b.span)
 		if f.Sched != nil && grew && counted {
-			out.ranIn(b.span, d)
+			out.ranIn(f, b.span, d)
 			b.ran[g.ID] = *out
 			out.Delta = scaledTimes(d, float64(f.Interval)/float64(b.span))
 		}
@@ -95,10 +117,12 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 }
 
 // ranIn is what g's threads did in a span.
-func (g *CGroup) ranIn(span time.Duration, d sample.RunTimes) {
+func (g *CGroup) ranIn(f *Frame, span time.Duration, d sample.RunTimes) {
 	g.Delta = d
 	g.Used, g.Waiting = cores(d.RunNS, span), cores(d.WaitNS, span)
-	g.Throttled, g.Contended = cores(d.ThrottledNS, span), cores(ContendedNS(d), span)
+	if f.QuotaWaitsKnown() {
+		g.Throttled, g.Contended = cores(d.ThrottledNS, span), cores(ContendedNS(d), span)
+	}
 }
 
 // holds goes on at the rates of the last look at the threads; an interval is
@@ -117,7 +141,7 @@ func (g *CGroup) bandwidth(f *Frame, was *sample.Bandwidth) {
 	if now == nil || was == nil {
 		return
 	}
-	if f.Sched == nil && now.UsageNS != nil && was.UsageNS != nil {
+	if (f.Sched == nil || f.RunqPolled()) && now.UsageNS != nil && was.UsageNS != nil {
 		g.Used = perSecond(*now.UsageNS, *was.UsageNS, f.Interval) / 1e9
 	}
 	if now.Periods < was.Periods || now.Throttled < was.Throttled || now.ThrottledNS < was.ThrottledNS {

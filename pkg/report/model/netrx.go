@@ -104,7 +104,9 @@ func buildCPU(now sample.CPU, p *sample.CPU, interval time.Duration) CPU {
 		c.SoftIRQRatio = share(now.Times.SoftIRQNS, p.Times.SoftIRQNS)
 	}
 	if n, p := now.SoftIRQ, p.SoftIRQ; n != nil && p != nil {
-		c.NetRXRatio = share(n.RunNS, p.RunNS)
+		if !n.CountOnly {
+			c.NetRXRatio = share(n.RunNS, p.RunNS)
+		}
 		c.NetRXPerS = perSecond(n.Count, p.Count, interval)
 		c.LatencyP99NS = Quantile99(n.Latency, p.Latency)
 	}

@@ -252,6 +252,8 @@ func (q *Queue) drain(l *Listener, prev *sample.Listener, f *Frame) {
 // listen(2): min(backlog, somaxconn) (net/socket.c: __sys_listen_socket()).
 func limitFrom(l *sample.Listener, ns *sample.NetNS) (from string, uncertain bool) {
 	switch asked, limit := l.Queues.Backlog, l.AcceptQueueMax; {
+	case l.NoLimit:
+		return "", false
 	case asked >= 0 && uint32(asked) > limit:
 		return LimitSomaxconn, false
 	case asked >= 0:
@@ -269,7 +271,7 @@ func limitFrom(l *sample.Listener, ns *sample.NetNS) (from string, uncertain boo
 // (net/ipv4/tcp_input.c: tcp_conn_request()).
 func synLimitFrom(l *sample.Listener, ns *sample.NetNS) string {
 	switch {
-	case ns == nil:
+	case ns == nil || l.NoLimit || ns.Somaxconn == 0: // its settings cannot be read
 		return ""
 	case ns.Syncookies == 0 && ns.MaxSynBacklog-ns.MaxSynBacklog>>2 < l.AcceptQueueMax:
 		return LimitMaxSynBacklog

@@ -28,6 +28,9 @@ func buildRunq(now, p *sample.Runq, interval time.Duration) *Runq {
 	r.Waiting = min(cores(r.WaitNS-r.ThrottledNS, interval), mostWaiting(now))
 	r.ThrottledWaiting = cores(r.ThrottledNS, interval)
 	r.UnclaimedRatio = min(cores(now.UnclaimedNS-p.UnclaimedNS, interval), 1)
+	if now.Partial {
+		r.UnclaimedRatio, r.ThrottledWaiting = Unknown(), Unknown()
+	}
 	r.SwitchesPerS = perSecond(now.Switches, p.Switches, interval)
 	r.WaitP99NS = Quantile99(now.Wait, p.Wait)
 	if now.StealNS != nil && p.StealNS != nil {
