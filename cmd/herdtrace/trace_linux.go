@@ -13,6 +13,7 @@ import (
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/tracer"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // trace is herdtrace without a subcommand: attach, and show until stopped.
@@ -39,6 +40,7 @@ func trace(o *options) error {
 		return err
 	}
 	defer t.Close()
+	warnOfRung(t.Header())
 	out, err := newOutputs(o)
 	if err != nil {
 		return err
@@ -63,6 +65,15 @@ func trace(o *options) error {
 		err = endErr
 	}
 	return err
+}
+
+// warnOfRung says, loudly, that the trace is without BPF and what would help. Who
+// asked for it knows.
+func warnOfRung(h *sample.Header) {
+	if h.Rung != sample.RungProcFS {
+		return
+	}
+	complain(fmt.Errorf("NO BPF: %s; from /proc, cgroupfs and sock_diag alone, accepts, wake-ups, refused clients and why threads wait are NOT MEASURED (herdtrace check says what is missing)", h.RungReason))
 }
 
 // traceCommand starts the command when everything is attached, traces until it

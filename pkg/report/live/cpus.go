@@ -18,7 +18,8 @@ func (v *View) cpuColumns() []column[*model.CPU] {
 	type q = *model.Runq
 	timed := func(r c) bool { return r.Times != nil }
 	queued := func(r c) bool { return r.Runq != nil && r.Runq.Runq != nil }
-	hooked := func(r c) bool { return r.SoftIRQ != nil }
+	complete := func(r c) bool { return queued(r) && !r.Runq.Partial }
+	hooked := func(r c) bool { return r.SoftIRQ != nil && !r.SoftIRQ.CountOnly }
 	counted := func(r c) bool { return r.Softnet != nil }
 	dropped := func(r c) float64 { return v.perSecondOf(r, r.DroppedDelta) }
 	squeezed := func(r c) float64 { return v.perSecondOf(r, r.SqueezedDelta) }
@@ -27,12 +28,12 @@ func (v *View) cpuColumns() []column[*model.CPU] {
 	}
 	return []column[c]{
 		number("CPU", 11, 4, func(r c) float64 { return float64(r.CPU.CPU) }, whole),
-		add("RUN", 10, 4, queued, ofRunq(runnable), factor),
-		add("MAX", 7, 3, queued, ofRunq(func(q q) float64 { return float64(q.Peak) }), whole),
-		add("BUSY", 6, 5, timed, func(r c) float64 { return r.BusyRatio }, percent),
-		add("IDLE", 2, 5, timed, func(r c) float64 { return r.IdleRatio }, percent),
-		add("UNCL", 9, 5, queued, ofRunq(func(q q) float64 { return q.UnclaimedRatio }), percent),
-		add("WAITp99", 7, 7, queued, ofRunq(func(q q) float64 { return q.WaitP99NS }), nanoseconds),
+		add("RUN", 10, 4, queued, ofRunq(runnable), v.roughly(factor)),
+		add("MAX", 7, 3, complete, ofRunq(func(q q) float64 { return float64(q.Peak) }), whole),
+		add("BUSY", 6, 5, timed, func(r c) float64 { return r.BusyRatio }, v.roughly(percent)),
+		add("IDLE", 2, 5, timed, func(r c) float64 { return r.IdleRatio }, v.roughly(percent)),
+		add("UNCL", 9, 5, complete, ofRunq(func(q q) float64 { return q.UnclaimedRatio }), percent),
+		add("WAITp99", 7, 7, complete, ofRunq(func(q q) float64 { return q.WaitP99NS }), nanoseconds),
 		add("NET_RX%", 8, 7, hooked, func(r c) float64 { return r.NetRXRatio }, percentFine),
 		add("RXPKT/s", 7, 7, counted, func(r c) float64 { return r.PacketsPerS }, count),
 		add("DROP/s", 8, 6, counted, dropped, count),
@@ -144,7 +145,7 @@ func (v *View) runqFacts() string {
 		}
 	}
 	if n == 0 {
-		return ""
+		return v.polledRunqFacts()
 	}
 	out := fmt.Sprintf("%s, %s busy  %s wait for one", model.Plural(n, "core"), percent(report.HostBusy(v.Frame)), factor(waiting))
 	if throttled > 0 {
@@ -163,7 +164,7 @@ func (v *View) netRXFacts() string {
 	out := fmt.Sprintf("netdev_max_backlog %d", n.MaxBacklog)
 	if model.Known(n.Share) && n.Top >= 0 && n.Top < len(v.Frame.CPUs) {
 		c, what := &v.Frame.CPUs[n.Top], "NET_RX"
-		if c.SoftIRQ == nil {
+		if c.SoftIRQ == nil || c.SoftIRQ.CountOnly {
 			what = "packets"
 		}
 		out += fmt.Sprintf("  %s of %s on cpu%d", percent(n.Share), what, c.CPU.CPU)

@@ -130,6 +130,9 @@ func (v *View) calm() (string, Style) {
 		rest += "; " + itoa(f.Cost.LostTotal) + " events lost"
 	}
 	quiet := span(max(f.Elapsed-v.QuietFrom, 0))
+	if v.polled() {
+		return v.calmPolled(quiet, rest), Warn
+	}
 	switch {
 	case f.Accept == nil && f.Sched == nil:
 		return "nothing can be said: connections are not measured", Warn

@@ -78,7 +78,7 @@ var panelHelp = map[Panel][]string{
 // legend explains the signs.
 var legend = []string{
 	"",
-	"-  not applicable or not known yet   ?  no probe on this kernel",
+	"-  not applicable or not known yet   ?  not measured here",
 	"~  estimate   !!  critical   !  warning",
 }
 

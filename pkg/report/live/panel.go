@@ -99,10 +99,16 @@ func (v *View) listenerColumns() []listenerColumn {
 	wake := func(form func(float64) string) func(float64) string {
 		return func(x float64) string { return v.measured(signalWake, form(x)) }
 	}
+	tasks := func(x float64) string {
+		if v.polled() && x == 0 {
+			return "?" // those that were not found waiting are not known
+		}
+		return v.about(whole(x))
+	}
 	return []listenerColumn{
 		{title: "LISTENER", keep: 10, min: 14, max: 48, text: listenerName, cut: cutListener},
 		{title: "PROGRAM", keep: 6, min: 8, max: 20, text: func(r l) string { return safe(r.Program) }},
-		number("TASKS", 3, 5, func(r l) float64 { return float64(len(r.Threads)) }, whole),
+		number("TASKS", 3, 5, func(r l) float64 { return float64(len(r.Threads)) }, tasks),
 		number("SOCK", 2, 4, func(r l) float64 { return float64(r.Sockets) }, whole),
 		{title: "WAIT", keep: 1, min: 15, max: 15, text: func(r l) string { return waitName(r.Wait) }},
 		number("CONN/s", 7, 6, func(r l) float64 { return r.AcceptsPerS }, accept(count)),
@@ -118,6 +124,7 @@ func (v *View) threadColumns() []column[*model.Worker] {
 	type w = *model.Worker
 	accept := func(x float64) string { return v.measured(signalAccept, count(x)) }
 	wake := func(x float64) string { return v.measured(signalWake, count(x)) }
+	timed := func(r w) bool { return !r.NoTimes }
 	return []column[*model.Worker]{
 		number("PID", 5, 7, func(r w) float64 { return float64(r.PID) }, whole),
 		number("TID", 11, 7, func(r w) float64 { return float64(r.TID) }, whole),
@@ -127,9 +134,9 @@ func (v *View) threadColumns() []column[*model.Worker] {
 		number("ACCEPT/s", 8, 8, func(r w) float64 { return r.AcceptsPerS }, accept),
 		number("EAGAIN/s", 3, 8, func(r w) float64 { return r.EAGAINPerS }, accept),
 		number("W/C", 7, 5, func(r w) float64 { return r.WakeupsPerAccept }, func(x float64) string { return v.measured(signalWake, factor(x)) }),
-		number("SHARE", 6, 5, func(r w) float64 { return r.Share }, percentFine),
-		number("RUN%", 2, 5, func(r w) float64 { return r.RunRatio }, percentFine),
-		number("WAIT%", 1, 5, func(r w) float64 { return r.WaitRatio }, percentFine),
+		number("SHARE", 6, 5, func(r w) float64 { return r.Share }, func(x float64) string { return v.measured(signalAccept, percentFine(x)) }),
+		partly("RUN%", 2, 5, timed, func(r w) float64 { return r.RunRatio }, func(r w) string { return percentFine(r.RunRatio) }),
+		partly("WAIT%", 1, 5, timed, func(r w) float64 { return r.WaitRatio }, func(r w) string { return percentFine(r.WaitRatio) }),
 	}
 }
 
@@ -193,7 +200,7 @@ func facts(l *model.Listener) []string {
 		sockets += " (SO_REUSEPORT)"
 	}
 	return slices.Concat([]string{
-		"accept queue " + itoa(uint64(l.AcceptQueueLen)) + "/" + itoa(uint64(l.AcceptQueueMax)) + "  " + sockets +
+		"accept queue " + acceptQueue(l) + "  " + sockets +
 			"  inode " + itoa(l.Inode) + "  netns " + itoa(uint64(l.NetNS)),
 	}, queueFacts(l), []string{waiters(l)})
 }

@@ -24,6 +24,12 @@ func (v *View) processColumns() []column[*model.Process] {
 			return float64(of(&r.Switched)) / v.Frame.Interval.Seconds()
 		}
 	}
+	migrations := func(x float64) string {
+		if v.Frame.RunqPolled() {
+			return "?"
+		}
+		return count(x)
+	}
 	claimed := func(x float64) string { return v.measured(model.SignalCPUTime, cores(x)) }
 	paths := make(map[uint64]string)
 	for _, g := range v.cgroups() {
@@ -35,13 +41,13 @@ func (v *View) processColumns() []column[*model.Process] {
 			cut: func(s string, w int) string { return cutMarked(s, endedMark, w, clip) }},
 		{title: "CGROUP", keep: 0, min: 8, max: 32, text: func(r p) string { return cmp.Or(paths[r.CGroupID], none) }, cut: cutCGroup},
 		number("THREADS", 3, 7, func(r p) float64 { return float64(r.Threads) }, whole),
-		number("RUN", 10, 5, func(r p) float64 { return r.Run }, cores),
+		number("RUN", 10, 5, func(r p) float64 { return r.Run }, v.roughly(cores)),
 		number("CLAIMED", 8, 7, func(r p) float64 { return r.Claimed }, claimed),
-		number("WAIT", 9, 4, func(r p) float64 { return r.Wait }, v.waits(factor)),
+		number("WAIT", 9, 4, func(r p) float64 { return r.Wait }, v.waits(v.roughly(factor))),
 	}, causeColumns(v, 7, func(r p) *sample.RunTimes { return &r.Delta }), []column[p]{
-		number("SW/s", 2, 5, perSecond(func(s *sample.Switches) uint64 { return s.Voluntary + s.Involuntary }), count),
-		number("INVOL/s", 1, 7, perSecond(func(s *sample.Switches) uint64 { return s.Involuntary }), count),
-		number("MIGR/s", 1, 6, perSecond(func(s *sample.Switches) uint64 { return s.Migrations }), count),
+		number("SW/s", 2, 5, perSecond(func(s *sample.Switches) uint64 { return s.Voluntary + s.Involuntary }), v.roughly(count)),
+		number("INVOL/s", 1, 7, perSecond(func(s *sample.Switches) uint64 { return s.Involuntary }), v.roughly(count)),
+		number("MIGR/s", 1, 6, perSecond(func(s *sample.Switches) uint64 { return s.Migrations }), migrations),
 	})
 }
 
@@ -161,7 +167,7 @@ func (v *View) taskColumns(keepProgram int) []column[task] {
 		number("RUN%", 10, 5, func(t task) float64 { return t.Run }, percentFine),
 		number("WAIT%", 10, 5, func(t task) float64 { return t.Wait }, v.waits(percentFine)),
 	}, causeColumns(v, 7, func(t task) *sample.RunTimes { return &t.Delta }), []column[task]{
-		number("NOW", 3, 5, func(t task) float64 { return float64(t.PendingNS) }, v.waits(nanoseconds)),
+		number("NOW", 3, 5, func(t task) float64 { return float64(t.PendingNS) }, v.onlyBy(counted, nanoseconds)),
 		number("NICE", 2, 4, func(t task) float64 { return float64(t.Nice) }, whole),
 		{title: "POLICY", keep: 0, min: 6, max: 8, text: func(t task) string { return safe(cmp.Or(t.Policy, "other")) }},
 	})
@@ -210,6 +216,9 @@ func coreFacts(c *model.CPU) []string {
 	q := c.Runq
 	if q == nil || q.Runq == nil {
 		return nil
+	}
+	if q.Partial {
+		return []string{fmt.Sprintf("~%s run or wait  busy ~%s  %s switches", factor(runnable(q)), percent(q.BusyRatio), perSecond(q.SwitchesPerS))}
 	}
 	return []string{fmt.Sprintf("%s run or wait, %d at most  busy %s  one waits beside an idle core %s  wait p99 %s  %s switches",
 		factor(runnable(q)), q.Peak, percent(q.BusyRatio), percent(q.UnclaimedRatio), nanoseconds(q.WaitP99NS), perSecond(q.SwitchesPerS))}

@@ -35,6 +35,14 @@ func fullness(l *model.Listener) float64 {
 	return float64(l.AcceptQueueLen) / float64(l.AcceptQueueMax)
 }
 
+// acceptQueue is the accept queue's length and limit.
+func acceptQueue(l *model.Listener) string {
+	if l.NoLimit {
+		return itoa(uint64(l.AcceptQueueLen)) + "/?"
+	}
+	return itoa(uint64(l.AcceptQueueLen)) + "/" + itoa(uint64(l.AcceptQueueMax))
+}
+
 // about marks s as an estimate.
 func about(estimated bool, s string) string {
 	if estimated {
@@ -44,28 +52,43 @@ func about(estimated bool, s string) string {
 }
 
 // queueColumns are those of the queue panel.
-func queueColumns() []listenerColumn {
+func (v *View) queueColumns() []listenerColumn {
 	type l = *model.Listener
 	type q = *model.Queue
+	f := v.Frame
+	// seen is for what a variant may not see of any listener.
+	seen := func(known bool, s string) string {
+		if !known {
+			return "?"
+		}
+		return s
+	}
 	queue := func(title string, keep, min int, of func(q) float64, text func(q) string) listenerColumn {
 		return partly(title, keep, min, queueMeasured, ofQueue(of), func(r l) string { return text(r.Queue) })
 	}
 	return []listenerColumn{
 		{title: "LISTENER", keep: 11, min: 14, max: 48, text: listenerName, cut: cutListener},
 		{title: "PROGRAM", keep: 3, min: 8, max: 20, text: func(r l) string { return safe(r.Program) }},
-		{title: "ACCEPT-Q", keep: 9, min: 9, num: fullness,
-			text: func(r l) string { return itoa(uint64(r.AcceptQueueLen)) + "/" + itoa(uint64(r.AcceptQueueMax)) }},
+		{title: "ACCEPT-Q", keep: 9, min: 9, num: fullness, text: acceptQueue},
 		queue("PEAK", 5, 5, func(r q) float64 { return float64(r.AcceptQueuePeak) },
 			func(r q) string { return about(r.PeakSampled, count(float64(r.AcceptQueuePeak))) }),
-		queue("FULL", 8, 4, func(r q) float64 { return r.AcceptFull }, func(r q) string { return percent(r.AcceptFull) }),
-		queue("SYN-Q", 6, 5, func(r q) float64 { return float64(r.SynQueueLen) }, func(r q) string { return itoa(uint64(r.SynQueueLen)) }),
+		queue("FULL", 8, 4, func(r q) float64 { return r.AcceptFull }, func(r q) string { return v.about(percent(r.AcceptFull)) }),
+		queue("SYN-Q", 6, 5, func(r q) float64 { return float64(r.SynQueueLen) },
+			func(r q) string { return seen(!r.NoSynLen, itoa(uint64(r.SynQueueLen))) }),
 		queue("REFUSED/s", 10, 9, func(r q) float64 { return r.RefusalsPerS },
 			func(r q) string { return about(r.Approximate && r.RefusalsPerS > 0, count(r.RefusalsPerS)) }),
 		queue("SYN-DROP/s", 2, 10, func(r q) float64 { return r.SynPerS }, func(r q) string { return count(r.SynPerS) }),
 		queue("COOKIE/s", 1, 8, func(r q) float64 { return r.CookiesPerS }, func(r q) string { return count(r.CookiesPerS) }),
 		queue("CLIENTS", 4, 7, func(r q) float64 { return float64(r.Clients.Total) },
-			func(r q) string { return about(r.Clients.Estimated, count(float64(r.Clients.Total))) }),
-		queue("WAIT", 7, 5, func(r q) float64 { return r.WaitS }, func(r q) string { return seconds(r.WaitS) }),
+			func(r q) string {
+				return seen(f == nil || f.ClientsKnown(), about(r.Clients.Estimated, count(float64(r.Clients.Total))))
+			}),
+		{title: "WAIT", keep: 7, min: 5, num: ofQueue(func(r q) float64 { return r.WaitS }), text: func(r l) string {
+			if r.Queue == nil || f == nil || !f.ConnsKnown(r) {
+				return seen(r.Proto == "unix", none)
+			}
+			return seconds(r.Queue.WaitS)
+		}},
 	}
 }
 
@@ -92,7 +115,7 @@ func byRefusals(ls []*model.Listener) []*model.Listener {
 
 func (v *View) queueTable() *table[*model.Listener] {
 	t := v.listenerTable()
-	t.cols, t.rows, t.place = queueColumns(), byRefusals(v.listeners()), v.UI.Queue
+	t.cols, t.rows, t.place = v.queueColumns(), byRefusals(v.listeners()), v.UI.Queue
 	return t
 }
 
@@ -104,6 +127,12 @@ func queueFacts(l *model.Listener) []string {
 		return nil
 	}
 	out := "SYN queue " + itoa(uint64(q.SynQueueLen)) + "/" + itoa(uint64(q.SynQueueMax))
+	switch {
+	case l.NoLimit:
+		out = "SYN queue ?/?"
+	case q.NoSynLen:
+		out = "SYN queue ?/" + itoa(uint64(q.SynQueueMax))
+	}
 	if q.Backlog >= 0 {
 		out += fmt.Sprintf("  listen backlog %d", q.Backlog)
 	}

@@ -133,7 +133,8 @@ func (v *View) header(w int) []part {
 		add(6, Normal, clip(safe(h.Host), 24))
 		add(3, Normal, "Linux "+clip(kernel(h.Kernel, w), 40))
 		add(2, Normal, strconv.Itoa(h.CPUs)+" CPU")
-		add(1, Normal, "every "+every(h.IntervalNS))
+		parts = append(parts, v.pace())
+		parts = append(parts, v.rungParts()...)
 	}
 	if f := v.Frame; f != nil {
 		add(8, Normal, clock(max(v.Clock, f.Elapsed)))
@@ -240,7 +241,7 @@ func (v *View) drawTotals(g *Grid, y int) {
 // too often, where there is such.
 func schedTotals(f *model.Frame) (out []string) {
 	if c := report.LongestQueue(f); c != nil {
-		out = append(out, fmt.Sprintf("runq %d (cpu%d)", c.Runq.Peak, c.CPU.CPU))
+		out = append(out, fmt.Sprintf("runq %s (cpu%d)", report.PeakText(c), c.CPU.CPU))
 	}
 	if n, _ := report.Throttled(f); n > 0 {
 		out = append(out, fmt.Sprintf("throttled %d", n))
@@ -259,8 +260,12 @@ func (v *View) acceptTotals() []string {
 	}
 	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
 	wake := func(x float64) string { return v.measured(signalWake, perSecond(x)) }
+	conns := perSecond(a.ConnsPerS)
+	if v.unavailable(signalAccept) != nil {
+		conns = v.measured(signalWake, conns)
+	}
 	return []string{
-		"conn " + perSecond(a.ConnsPerS),
+		"conn " + conns,
 		"wake-ups " + wake(a.WakeupsPerS),
 		"EAGAIN " + accept(a.EAGAINPerS),
 		"wasted " + wake(a.WastedPerS),

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/herdtrace/herdtrace/pkg/report"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// polled reports whether the trace was made without BPF.
+func (v *View) polled() bool { return v.Header != nil && v.Header.Rung == sample.RungProcFS }
+
+// roughly is form for what is exact with BPF, and without it is not.
+func (v *View) roughly(form func(float64) string) func(float64) string {
+	return func(x float64) string { return v.about(form(x)) }
+}
+
+// about marks s where there is no BPF, unless it is no number.
+func (v *View) about(s string) string { return about(v.polled() && s != none && s != "?", s) }
+
+// onlyBy is form where what is in use sees it, else "?".
+func (v *View) onlyBy(known func(*model.Frame) bool, form func(float64) string) func(float64) string {
+	return func(x float64) string { return v.knownBy(known, form(x)) }
+}
+
+// counted reports whether a moment's run or wait of a thread is looked at in the
+// kernel: /proc shows what is over.
+func counted(f *model.Frame) bool { return f.WaitsKnown() && !f.RunqPolled() }
+
+// rungParts are what the header line says of a trace without BPF.
+func (v *View) rungParts() []part {
+	if !v.polled() {
+		return nil
+	}
+	parts := []part{{"no BPF", 9, Warn}}
+	if why := safe(v.Header.RungReason); why != "" {
+		parts = append(parts, part{"(" + clip(why, 48) + ")", 0, Warn})
+	}
+	return parts
+}
+
+// pace is the interval between two ticks, and that it is longer than was asked for.
+func (v *View) pace() part {
+	f := v.Frame
+	if f == nil || f.Sample == nil || f.Sample.Self.TicksSkipped == 0 || f.Sample.Final ||
+		f.Interval < time.Duration(v.Header.IntervalNS)*3/2 {
+		return part{"every " + every(v.Header.IntervalNS), 1, Normal}
+	}
+	return part{fmt.Sprintf("every %s, not %s (too costly)", every(uint64(f.Interval)), every(v.Header.IntervalNS)), 7, Warn}
+}
+
+// calmPolled says what was looked at without BPF, where nothing was found.
+func (v *View) calmPolled(quiet, rest string) string {
+	f := v.Frame
+	out := "no finding in " + quiet
+	if f.Accept != nil {
+		open := 0
+		for _, l := range f.Accept.Listeners {
+			open += b2i(!l.Closed)
+		}
+		out += ": " + model.Plural(open, "listener")
+	}
+	return fmt.Sprintf("%s, %s, %s; without BPF accepts and wake-ups are not measured%s",
+		out, model.Plural(len(f.CPUs), "core"), model.Plural(len(f.CGroups), "cgroup"), rest)
+}
+
+// polledRunqFacts sums up what the threads say of the run queues, where these are
+// not measured; "" where neither are.
+func (v *View) polledRunqFacts() string {
+	s := v.Frame.Sched
+	if s == nil || s.Sched == nil || !v.Frame.RunqPolled() {
+		return ""
+	}
+	waiting := 0.0
+	for i := range s.Processes {
+		if w := s.Processes[i].Wait; model.Known(w) {
+			waiting += w
+		}
+	}
+	return fmt.Sprintf("%s, ~%s busy  ~%s wait for one  %s", model.Plural(len(v.Frame.CPUs), "core"),
+		percent(report.HostBusy(v.Frame)), factor(waiting), model.Plural(s.ThreadsTotal, "thread"))
+}
