@@ -19,7 +19,7 @@ import (
 type Rung struct{ Name, Reason string }
 
 // notAsked is the reason of who asks for it.
-const notAsked = "BPF was not to be used (--no-bpf)"
+const notAsked = "as asked for by --no-bpf"
 
 // RungOf finds out which rung Open would take, and why, by attaching everything
 // and letting it go again. Its error is that of Open.
@@ -54,7 +54,7 @@ func (t *Tracer) climb() (Rung, error) {
 		if !errors.Is(err, ErrHost) {
 			return Rung{}, err
 		}
-		reason = strings.TrimPrefix(err.Error(), ErrHost.Error()+": ")
+		reason = strings.TrimPrefix(strings.TrimPrefix(err.Error(), ErrHost.Error()+": "), "load BPF programs: ")
 	}
 	r := Rung{sample.RungProcFS, reason}
 	if _, err := os.Stat("/proc/self/stat"); err != nil {

@@ -76,7 +76,7 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 	return slices.Concat([]column[c]{
 		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Path) }, cut: cutCGroup},
 		quota("QUOTA", 9, 5, func(g c) float64 { return g.Quota }, cores),
-		{title: "USED", keep: 8, min: 5, num: func(g c) float64 { return g.Used }, text: func(g c) string {
+		{title: "USED", keep: 8, min: v.wide(5), num: func(g c) float64 { return g.Used }, text: func(g c) string {
 			s := runq(cores)(g.Used)
 			return about(v.polled() && s != none && s != "?" && (g.CFS == nil || g.CFS.UsageNS == nil), s)
 		}},
@@ -84,7 +84,7 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 		quota("WORST", 10, 5, worst, v.onlyBy(stalls, nanoseconds)),
 		quota("THR/s", 7, 5, perSecond, nanoseconds),
 		quota("DEMAND", 1, 6, func(g c) float64 { return g.Demand }, v.onlyBy(stalls, demand)),
-		number("WAIT", 6, 4, func(g c) float64 { return g.Waiting }, v.waits(v.roughly(factor))),
+		number("WAIT", 6, v.wide(4), func(g c) float64 { return g.Waiting }, v.waits(v.roughly(factor))),
 	}, causeColumns(v, 5, func(g c) *sample.RunTimes { return &g.Delta }), []column[c]{
 		number("THREADS", 0, 7, func(g c) float64 { return float64(g.Threads) }, runq(whole)),
 	})

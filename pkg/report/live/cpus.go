@@ -28,7 +28,7 @@ func (v *View) cpuColumns() []column[*model.CPU] {
 	}
 	return []column[c]{
 		number("CPU", 11, 4, func(r c) float64 { return float64(r.CPU.CPU) }, whole),
-		add("RUN", 10, 4, queued, ofRunq(runnable), v.roughly(factor)),
+		add("RUN", 10, v.wide(4), queued, ofRunq(runnable), v.roughly(factor)),
 		add("MAX", 7, 3, complete, ofRunq(func(q q) float64 { return float64(q.Peak) }), whole),
 		add("BUSY", 6, 5, timed, func(r c) float64 { return r.BusyRatio }, v.roughly(percent)),
 		add("IDLE", 2, 5, timed, func(r c) float64 { return r.IdleRatio }, v.roughly(percent)),

@@ -22,6 +22,9 @@ func (v *View) roughly(form func(float64) string) func(float64) string {
 // about marks s where there is no BPF, unless it is no number.
 func (v *View) about(s string) string { return about(v.polled() && s != none && s != "?", s) }
 
+// wide is room for a number of so many columns, and its mark.
+func (v *View) wide(n int) int { return n + b2i(v.polled()) }
+
 // onlyBy is form where what is in use sees it, else "?".
 func (v *View) onlyBy(known func(*model.Frame) bool, form func(float64) string) func(float64) string {
 	return func(x float64) string { return v.knownBy(known, form(x)) }
@@ -32,13 +35,13 @@ func (v *View) onlyBy(known func(*model.Frame) bool, form func(float64) string) 
 func counted(f *model.Frame) bool { return f.WaitsKnown() && !f.RunqPolled() }
 
 // rungParts are what the header line says of a trace without BPF.
-func (v *View) rungParts() []part {
+func (v *View) rungParts(w int) []part {
 	if !v.polled() {
 		return nil
 	}
 	parts := []part{{"no BPF", 9, Warn}}
 	if why := safe(v.Header.RungReason); why != "" {
-		parts = append(parts, part{"(" + clip(why, 48) + ")", 0, Warn})
+		parts = append(parts, part{"(" + clip(why, min(max(w-46, 16), 72)) + ")", 5, Warn})
 	}
 	return parts
 }

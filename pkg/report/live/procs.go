@@ -41,11 +41,11 @@ func (v *View) processColumns() []column[*model.Process] {
 			cut: func(s string, w int) string { return cutMarked(s, endedMark, w, clip) }},
 		{title: "CGROUP", keep: 0, min: 8, max: 32, text: func(r p) string { return cmp.Or(paths[r.CGroupID], none) }, cut: cutCGroup},
 		number("THREADS", 3, 7, func(r p) float64 { return float64(r.Threads) }, whole),
-		number("RUN", 10, 5, func(r p) float64 { return r.Run }, v.roughly(cores)),
+		number("RUN", 10, v.wide(5), func(r p) float64 { return r.Run }, v.roughly(cores)),
 		number("CLAIMED", 8, 7, func(r p) float64 { return r.Claimed }, claimed),
-		number("WAIT", 9, 4, func(r p) float64 { return r.Wait }, v.waits(v.roughly(factor))),
+		number("WAIT", 9, v.wide(4), func(r p) float64 { return r.Wait }, v.waits(v.roughly(factor))),
 	}, causeColumns(v, 7, func(r p) *sample.RunTimes { return &r.Delta }), []column[p]{
-		number("SW/s", 2, 5, perSecond(func(s *sample.Switches) uint64 { return s.Voluntary + s.Involuntary }), v.roughly(count)),
+		number("SW/s", 2, v.wide(5), perSecond(func(s *sample.Switches) uint64 { return s.Voluntary + s.Involuntary }), v.roughly(count)),
 		number("INVOL/s", 1, 7, perSecond(func(s *sample.Switches) uint64 { return s.Involuntary }), v.roughly(count)),
 		number("MIGR/s", 1, 6, perSecond(func(s *sample.Switches) uint64 { return s.Migrations }), migrations),
 	})

@@ -134,7 +134,7 @@ func (v *View) header(w int) []part {
 		add(3, Normal, "Linux "+clip(kernel(h.Kernel, w), 40))
 		add(2, Normal, strconv.Itoa(h.CPUs)+" CPU")
 		parts = append(parts, v.pace())
-		parts = append(parts, v.rungParts()...)
+		parts = append(parts, v.rungParts(w)...)
 	}
 	if f := v.Frame; f != nil {
 		add(8, Normal, clock(max(v.Clock, f.Elapsed)))
