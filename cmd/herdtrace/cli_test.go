@@ -96,13 +96,18 @@ func TestNoRights(t *testing.T) {
 	}
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	_, stderr, code := cli(t, nobody, "-d", "1s")
+	if code != 0 {
+		t.Errorf("exit %d, want 0: it does without BPF", code)
+	}
+	oneLine(t, stderr, "NO BPF", "CAP_BPF", "sudo", "NOT MEASURED")
+	if _, stderr, code = cli(t, nobody, "-q", "--", "sh", "-c", "exit 3"); code != 3 || !strings.Contains(stderr, "NO BPF") {
+		t.Errorf("with a command: exit %d, want its own 3: %s", code, stderr)
+	}
+	_, stderr, code = cli(t, nobody, "--variant", "accept=syscall", "-d", "1s")
 	if code != 77 {
-		t.Errorf("exit %d, want 77", code)
+		t.Errorf("forced to do what takes BPF: exit %d, want 77", code)
 	}
-	oneLine(t, stderr, "CAP_BPF", "sudo")
-	if _, stderr, code = cli(t, nobody, "--", "true"); code != 77 {
-		t.Errorf("with a command: exit %d, want 77: %s", code, stderr)
-	}
+	oneLine(t, stderr, "accept=syscall", "CAP_BPF", "it takes BPF")
 	out, _, code := cli(t, nobody, "check")
 	if code != 77 || !strings.Contains(out, "FAIL  capabilities") || !strings.Contains(out, "sudo") {
 		t.Errorf("check: exit %d: %s", code, out)
@@ -128,8 +133,12 @@ func TestRefused(t *testing.T) {
 			var out, talk bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &talk
 			cmd.Run()
-			if code := cmd.ProcessState.ExitCode(); code != 77 {
-				t.Errorf("%s: %v: exit %d, want 77: %s", name, args, code, talk.String())
+			want := 0 // it does without BPF
+			if args[0] == "check" {
+				want = 77
+			}
+			if code := cmd.ProcessState.ExitCode(); code != want {
+				t.Errorf("%s: %v: exit %d, want %d: %s", name, args, code, want, talk.String())
 			}
 			if args[0] == "check" {
 				if !strings.Contains(out.String(), "FAIL") {

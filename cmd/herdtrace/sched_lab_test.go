@@ -142,7 +142,10 @@ type schedRun struct {
 
 // schedLab attaches herdtrace while all of the lab's workers sleep, lets the load
 // go, and stops herdtrace when they sleep again: both have then counted the same.
-func schedLab(t *testing.T, args ...string) *schedRun {
+func schedLab(t *testing.T, args ...string) *schedRun { return schedLabBy(t, nil, args...) }
+
+// schedLabBy is schedLab with more arguments for herdtrace.
+func schedLabBy(t *testing.T, traceArgs []string, args ...string) *schedRun {
 	t.Helper()
 	return schedLabWith(t, nil, args...)
 }
