@@ -173,6 +173,7 @@ func TestFindings(t *testing.T) {
 		"cpu-oversold":          "cpu-oversold cleared",
 		"cputime-lies":          "cputime-hidden cleared, cputime-frozen cleared",
 		"healthy-sched":         "",
+		"without-bpf":           "accept-queue-overflow raised, cfs-throttle raised",
 	}
 	for _, name := range recordings(t) {
 		var got []string

@@ -198,7 +198,9 @@ func cgroupRecords(f *model.Frame, total bool) []jsonCGroup {
 		r := jsonCGroup{Path: g.Path, CGroupID: g.ID, ParentID: g.ParentID, Threads: g.Threads, Weight: g.Weight}
 		if f.Sched != nil {
 			switched := switchesRecord(f, &g.Switches)
-			r.CPUSeconds, r.jsonWaits, r.jsonSwitches = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes), &switched
+			if !unseen(f, g) {
+				r.CPUSeconds, r.jsonWaits, r.jsonSwitches = secondsOf(&g.RunNS), waitsRecord(f, &g.RunTimes), &switched
+			}
 			for _, by := range g.ContendedBy[:min(len(g.ContendedBy), sample.MaxRivals)] {
 				r.ContendedBy = append(r.ContendedBy, jsonContender{by.PID, by.Comm, seconds(by.WaitNS)})
 			}
@@ -214,6 +216,10 @@ func cgroupRecords(f *model.Frame, total bool) []jsonCGroup {
 	}
 	return out
 }
+
+// unseen reports whether no thread of g was looked at: what /proc does not show may
+// run all the same.
+func unseen(f *model.Frame, g *model.CGroup) bool { return f.RunqPolled() && g.RunNS+g.WaitNS == 0 }
 
 // throttledNS is for how long g was stopped since attach.
 func throttledNS(g *model.CGroup) uint64 {

@@ -173,7 +173,7 @@ func TestKeysFollowTheGlossary(t *testing.T) {
 func TestValueKeysArePinned(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, name := range recordings(t) {
-		if name == "no-accept" {
+		if name == "no-accept" || name == "without-bpf" {
 			continue // a value that is not measured is absent
 		}
 		for _, f := range replay(t, readRecording(t, name)).Findings {

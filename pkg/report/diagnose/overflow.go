@@ -38,16 +38,18 @@ func judgeOverflow(l *Limits, past *window, f *model.Frame, now *model.Listener)
 		Remedy:   longerQueue(f, now, enough),
 		Verify:   "ListenOverflows stops rising (" + inNetNS(f, now) + "nstat -az TcpExtListenOverflows)",
 		Values: map[string]float64{
-			"refusals_per_s":        w.rate(n, l),
-			"refused_at_syn_per_s":  w.rate(w.refused.AcceptQueueSYN, l),
-			"refused_at_ack_per_s":  w.rate(w.refused.AcceptQueueACK+w.refused.AcceptQueueCookie, l),
-			"accept_queue_peak":     float64(peak),
-			"accept_queue_max":      float64(now.AcceptQueueMax),
-			"sufficient_backlog":    float64(enough),
-			"refused_clients_total": float64(q.Clients.Total),
+			"refusals_per_s":       w.rate(n, l),
+			"refused_at_syn_per_s": w.rate(w.refused.AcceptQueueSYN, l),
+			"refused_at_ack_per_s": w.rate(w.refused.AcceptQueueACK+w.refused.AcceptQueueCookie, l),
+			"accept_queue_peak":    float64(peak),
+			"accept_queue_max":     float64(now.AcceptQueueMax),
+			"sufficient_backlog":   float64(enough),
 		},
 	}
 	k.values(v.finding.Values)
+	if f.ClientsKnown() {
+		v.finding.Values["refused_clients_total"] = float64(q.Clients.Total)
+	}
 	if w.connsFor > 0 {
 		v.finding.Values["refused_ratio"] = part(n, w.conns)
 	}

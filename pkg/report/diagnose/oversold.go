@@ -40,7 +40,7 @@ func missing(g *model.CGroup) float64 { return min(g.Used+g.Contended, g.Quota) 
 func starvedGroup(l *Limits, f *model.Frame) *model.CGroup {
 	var worst *model.CGroup
 	for _, g := range f.CGroups {
-		starved := g.CFS != nil && g.Quota > 0 && g.Used >= l.SoldLeast*g.Quota && g.Used < l.SoldUse*g.Quota &&
+		starved := g.CFS != nil && !g.UsedAtLeast && g.Quota > 0 && g.Used >= l.SoldLeast*g.Quota && g.Used < l.SoldUse*g.Quota &&
 			g.Used+g.Contended >= l.SoldWants*g.Quota && !(g.ThrottledRatio >= l.SoldThrottled) && waitShare(g) >= l.SoldWait
 		if starved && !(float64(g.Weight) < l.SoldLight*medianWeight(f, g)) && (worst == nil || missing(g) > missing(worst)) {
 			worst = g

@@ -66,11 +66,13 @@ func synRefused(l *Limits, w *tick, f *model.Frame, now *model.Listener) Finding
 			longerSynQueue(f, now, sufficient(peak, refusedAtOnce(q, n))),
 		Verify: "ListenDrops stops rising (" + inNetNS(f, now) + "nstat -az TcpExtListenDrops)",
 		Values: map[string]float64{
-			"syn_refused_per_s":     w.rate(n, l),
-			"syn_queue_peak":        float64(peak),
-			"syn_queue_max":         float64(q.SynQueueMax),
-			"refused_clients_total": float64(q.Clients.Total),
+			"syn_refused_per_s": w.rate(n, l),
+			"syn_queue_peak":    float64(peak),
+			"syn_queue_max":     float64(q.SynQueueMax),
 		},
+	}
+	if f.ClientsKnown() {
+		out.Values["refused_clients_total"] = float64(q.Clients.Total)
 	}
 	if w.connsFor > 0 {
 		out.Values["refused_ratio"] = part(n, w.conns)

@@ -67,6 +67,8 @@ func judgeThrottle(l *Limits, past *window, f *model.Frame, now *model.CGroup) v
 	}
 	cause := "it wants more than its quota nearly all the time"
 	switch {
+	case !model.Known(t.use) && t.ratio < l.ThrottleSustained:
+		cause = "in a part of its periods it wants more than its quota; how much it uses is not measured"
 	case !t.burst && t.ratio < l.ThrottleSustained:
 		cause = "its mean use is so near the quota that every burst goes beyond it"
 	case t.burst:

@@ -85,6 +85,9 @@ func cgroupTick(f *model.Frame, g *model.CGroup) tick {
 		usedNS: g.Used * ns, wantedNS: (g.Used + g.Waiting) * ns, haltedNS: g.Throttled * ns,
 		worstNS: g.WorstStallNS, kernelStoppedNS: g.ThrottledNSDelta,
 	}}
+	if g.UsedAtLeast {
+		t.usedNS, t.wantedNS = model.Unknown(), model.Unknown()
+	}
 	for i := range f.Events {
 		if e := &f.Events[i]; e.Kind == sample.EventThrottle && e.CGroupID == g.ID {
 			t.stoppedNS += float64(e.DurationNS)

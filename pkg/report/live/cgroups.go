@@ -42,6 +42,18 @@ func ofQuota(of func(*model.CGroup) float64) func(*model.CGroup) float64 {
 	}
 }
 
+// unseen reports whether none of g's threads was looked at: what /proc does not
+// show may run all the same.
+func unseen(g *model.CGroup) bool { return g.UsedAtLeast && g.RunNS+g.WaitNS == 0 }
+
+// atLeast marks what is known of some of g's threads alone.
+func atLeast(g *model.CGroup, s string) string {
+	if !g.UsedAtLeast || s == none || s == "?" {
+		return s
+	}
+	return ">" + s
+}
+
 // cgroupColumns are those of the cgroup panel.
 func (v *View) cgroupColumns() []column[*model.CGroup] {
 	type c = *model.CGroup
@@ -78,15 +90,28 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 		quota("QUOTA", 9, 5, func(g c) float64 { return g.Quota }, cores),
 		{title: "USED", keep: 8, min: v.wide(5), num: func(g c) float64 { return g.Used }, text: func(g c) string {
 			s := runq(cores)(g.Used)
-			return about(v.polled() && s != none && s != "?" && (g.CFS == nil || g.CFS.UsageNS == nil), s)
+			if unseen(g) {
+				return "?"
+			}
+			return atLeast(g, s)
 		}},
 		quota("PERIODS", 11, 7, func(g c) float64 { return g.ThrottledRatio }, percent),
 		quota("WORST", 10, 5, worst, v.onlyBy(stalls, nanoseconds)),
 		quota("THR/s", 7, 5, perSecond, nanoseconds),
 		quota("DEMAND", 1, 6, func(g c) float64 { return g.Demand }, v.onlyBy(stalls, demand)),
-		number("WAIT", 6, v.wide(4), func(g c) float64 { return g.Waiting }, v.waits(v.roughly(factor))),
+		{title: "WAIT", keep: 6, min: v.wide(4), num: func(g c) float64 { return g.Waiting }, text: func(g c) string {
+			if unseen(g) {
+				return "?"
+			}
+			return atLeast(g, v.waits(factor)(g.Waiting))
+		}},
 	}, causeColumns(v, 5, func(g c) *sample.RunTimes { return &g.Delta }), []column[c]{
-		number("THREADS", 0, 7, func(g c) float64 { return float64(g.Threads) }, runq(whole)),
+		{title: "THREADS", keep: 0, min: 7, num: func(g c) float64 { return float64(g.Threads) }, text: func(g c) string {
+			if unseen(g) {
+				return "?"
+			}
+			return runq(whole)(float64(g.Threads))
+		}},
 	})
 }
 
@@ -119,7 +144,11 @@ func (v *View) cgroupFacts() []string {
 	}
 	out := fmt.Sprintf("%s, %d with a quota", model.Plural(len(v.Frame.CGroups), "cgroup"), n)
 	if s := v.Frame.Sold; s.Cores > 0 {
-		out += fmt.Sprintf("; %s cores sold (%sx), %s used", cores(s.Cores), cores(s.Ratio), cores(s.Used))
+		used := cores(s.Used)
+		if slices.ContainsFunc(v.Frame.CGroups, func(g *model.CGroup) bool { return g.CFS != nil && g.UsedAtLeast }) {
+			used = "at least " + used
+		}
+		out += fmt.Sprintf("; %s cores sold (%sx), %s used", cores(s.Cores), cores(s.Ratio), used)
 	}
 	if n, _ := report.Throttled(v.Frame); n > 0 {
 		out += fmt.Sprintf("; %d throttled now", n)

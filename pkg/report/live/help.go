@@ -79,7 +79,7 @@ var panelHelp = map[Panel][]string{
 var legend = []string{
 	"",
 	"-  not applicable or not known yet   ?  not measured here",
-	"~  estimate   !!  critical   !  warning",
+	"~  estimate   >  at least   !!  critical   !  warning",
 }
 
 // shedHelp says what is done without, which the header line only names.

@@ -72,7 +72,7 @@ func (v *View) queueColumns() []listenerColumn {
 		{title: "ACCEPT-Q", keep: 9, min: 9, num: fullness, text: acceptQueue},
 		queue("PEAK", 5, 5, func(r q) float64 { return float64(r.AcceptQueuePeak) },
 			func(r q) string { return about(r.PeakSampled, count(float64(r.AcceptQueuePeak))) }),
-		queue("FULL", 8, 4, func(r q) float64 { return r.AcceptFull }, func(r q) string { return v.about(percent(r.AcceptFull)) }),
+		queue("FULL", 8, v.wide(4), func(r q) float64 { return r.AcceptFull }, func(r q) string { return v.about(percent(r.AcceptFull)) }),
 		queue("SYN-Q", 6, 5, func(r q) float64 { return float64(r.SynQueueLen) },
 			func(r q) string { return seen(!r.NoSynLen, itoa(uint64(r.SynQueueLen))) }),
 		queue("REFUSED/s", 10, 9, func(r q) float64 { return r.RefusalsPerS },

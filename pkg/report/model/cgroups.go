@@ -109,6 +109,7 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 			out.Delta = scaledTimes(d, float64(f.Interval)/float64(b.span))
 		}
 	}
+	out.UsedAtLeast = f.RunqPolled()
 	if isNew {
 		was.cfs = &sample.Bandwidth{UsageNS: new(uint64)} // it was not there, or had no quota
 	}
@@ -142,7 +143,7 @@ func (g *CGroup) bandwidth(f *Frame, was *sample.Bandwidth) {
 		return
 	}
 	if (f.Sched == nil || f.RunqPolled()) && now.UsageNS != nil && was.UsageNS != nil {
-		g.Used = perSecond(*now.UsageNS, *was.UsageNS, f.Interval) / 1e9
+		g.Used, g.UsedAtLeast = perSecond(*now.UsageNS, *was.UsageNS, f.Interval)/1e9, false
 	}
 	if now.Periods < was.Periods || now.Throttled < was.Throttled || now.ThrottledNS < was.ThrottledNS {
 		return

@@ -68,6 +68,7 @@ type CGroup struct {
 	// Used is cores used, by the scheduler; Waiting its threads that waited, as
 	// a mean; of these, for a quota and while others ran.
 	Used, Waiting        float64
+	UsedAtLeast          bool // Used is that of the threads that were looked at: there may be others
 	Throttled, Contended float64
 	// Of a group with a quota, else 0 or unknown. Quota is in cores. Demand is
 	// the quota, in cores, that would have covered 99 % of the last
