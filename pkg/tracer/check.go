@@ -32,7 +32,7 @@ type CheckLine struct {
 func Check(variants map[string]string) []CheckLine {
 	host := hostView{}
 	lines := host.checkHost()
-	signals, err := trySignals(variants)
+	signals, refused, err := trySignals(variants)
 	work := 0
 	for i := range signals {
 		l := checkSignal(&signals[i])
@@ -49,28 +49,34 @@ func Check(variants map[string]string) []CheckLine {
 	} else {
 		lines = append(lines, CheckLine{CheckOK, "in all", fmt.Sprintf("%d of %d signals work on this host", work, len(signals))})
 	}
-	return append(lines, host.checkRung(signals, err != nil)...)
+	if err != nil {
+		refused = err.Error()
+	}
+	return append(lines, host.checkRung(signals, refused)...)
 }
 
 // trySignals traces for as long as it takes to attach, so that what cannot be
-// read once it is attached is known, too. Where that fails, the signals are those
-// that were refused one by one.
-func trySignals(variants map[string]string) ([]sample.Signal, error) {
+// read once it is attached is known, too. Where BPF was refused, it says why; where
+// nothing can be measured, the signals are those that were refused one by one.
+func trySignals(variants map[string]string) (signals []sample.Signal, refused string, err error) {
 	o := Options{Variants: variants}
 	t, err := Open(o)
 	if err == nil {
 		defer t.Close()
-		return t.Header().Signals, nil
+		if t.header.Rung == sample.RungProcFS {
+			refused = t.header.RungReason
+		}
+		return t.header.Signals, refused, nil
 	}
 	if (hostView{}).preflight() != nil {
-		return nil, err
+		return nil, "", err
 	}
 	k, loadErr := loadKernel(&o)
 	if loadErr != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer k.Close()
-	return k.signals, err
+	return k.signals, "", err
 }
 
 // checkHost is all that can be known without trying.

@@ -10,35 +10,26 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
-// The rungs of the ladder, the best first: by what hooks a host lets itself be
-// watched.
-const (
-	rungFexit       = "fexit"       // the entry and exit of kernel functions, by BTF
-	rungKprobe      = "kprobe"      // the same, by breakpoints
-	rungTracepoints = "tracepoints" // only what the kernel offers for tracing
-	rungProcfs      = "procfs"      // no BPF: procfs, cgroupfs, sock_diag
-)
-
 var rungMeans = map[string]string{
-	rungFexit:       "full BTF with fentry and fexit",
-	rungKprobe:      "no fentry or fexit here, kprobes in their place",
-	rungTracepoints: "no fentry or fexit and no kprobes here, only tracepoints and iterators",
-	rungProcfs:      "no BPF here: procfs, cgroupfs and sock_diag are all there is (herdtrace --no-bpf)",
+	sample.RungFexit:       "full BTF with fentry and fexit",
+	sample.RungKprobe:      "no fentry or fexit here, kprobes in their place",
+	sample.RungTracepoints: "no fentry or fexit and no kprobes here, only tracepoints and iterators",
+	sample.RungProcFS:      "no BPF here: procfs, cgroupfs and sock_diag are all there is (herdtrace --no-bpf)",
 }
 
 // rungOf is the best rung that one of the signals stands on.
 func rungOf(signals []sample.Signal) string {
-	best := rungProcfs
+	best := sample.RungProcFS
 	for _, s := range signals {
 		for _, h := range s.Hooks {
 			kind, _, _ := strings.Cut(h, "/")
 			switch {
 			case kind == "fentry" || kind == "fexit":
-				return rungFexit
+				return sample.RungFexit
 			case kind == "kprobe" || kind == "kretprobe":
-				best = rungKprobe
-			case best == rungProcfs:
-				best = rungTracepoints
+				best = sample.RungKprobe
+			case best == sample.RungProcFS:
+				best = sample.RungTracepoints
 			}
 		}
 	}
@@ -46,9 +37,9 @@ func rungOf(signals []sample.Signal) string {
 }
 
 // checkRung sums up: on which rung this host is, what is seen less well than
-// where all variants attach, and what single step leads there. failed: BPF could not be used
-// at all.
-func (h hostView) checkRung(signals []sample.Signal, failed bool) []CheckLine {
+// where all variants attach, and what single step leads there. Refused is why BPF
+// could not be used at all, "" where it could.
+func (h hostView) checkRung(signals []sample.Signal, refused string) []CheckLine {
 	rung := rungOf(signals)
 	by := make(map[string][]string)
 	var less []string
@@ -59,20 +50,23 @@ func (h hostView) checkRung(signals []sample.Signal, failed bool) []CheckLine {
 		}
 	}
 	text := rung + ": " + rungMeans[rung]
+	if refused != "" {
+		text += ": " + refused
+	}
 	for _, a := range []struct{ accuracy, words string }{{sample.Exact, "exact"}, {sample.Approximate, "approximate"}, {sample.Unavailable, "not measured"}} {
 		if names := by[a.accuracy]; len(names) > 0 {
 			text += "; " + a.words + ": " + strings.Join(names, ", ")
 		}
 	}
 	state := CheckOK
-	if rung == rungProcfs {
+	if rung == sample.RungProcFS {
 		state = CheckWarn
 	}
 	lines := []CheckLine{{state, "rung", text}}
 	for _, l := range less {
 		lines = append(lines, CheckLine{Text: "seen less well than elsewhere: " + l})
 	}
-	if step := h.nextStep(rung, signals, failed); step != "" {
+	if step := h.nextStep(rung, signals, refused != ""); step != "" {
 		lines = append(lines, CheckLine{Text: "next step: " + step})
 	}
 	return lines
@@ -103,9 +97,9 @@ func (h hostView) nextStep(rung string, signals []sample.Signal, failed bool) st
 		return "make tracefs readable: " + h.tracefsCure()
 	case isRejectedFor(signals, "kernel.kptr_restrict"):
 		return "get CAP_SYSLOG: " + h.capsCure(missing)[0]
-	case rung == rungTracepoints:
+	case rung == sample.RungTracepoints:
 		return "a kernel with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS (x86-64, arm64 since 6.4) or CONFIG_KPROBE_EVENTS, on which nothing forbids to use it"
-	case rung == rungKprobe:
+	case rung == sample.RungKprobe:
 		return "a kernel with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS (x86-64; arm64 since 6.4)"
 	}
 	return ""

@@ -203,7 +203,7 @@ func TestCheckHost(t *testing.T) {
 			if err := h.preflight(); (err != nil) != c.stops {
 				t.Errorf("preflight: %v", err)
 			}
-			if step := h.nextStep(rungFexit, nil, c.stops); !strings.HasPrefix(step, c.step) || c.step == "" && !c.stops && step != "" {
+			if step := h.nextStep(sample.RungFexit, nil, c.stops); !strings.HasPrefix(step, c.step) || c.step == "" && !c.stops && step != "" {
 				t.Errorf("next step %q, want %q", step, c.step)
 			}
 		})
@@ -248,21 +248,21 @@ func TestRungs(t *testing.T) {
 		name    string
 		files   files
 		signals []sample.Signal
-		failed  bool
+		refused string
 		want    []string
 		not     string
 	}{
-		{"best", nil, []sample.Signal{byFexit, runq}, false, []string{"fexit: full BTF", "exact: listen, runq"}, "next step"},
-		{"kprobe", nil, []sample.Signal{byKprobe, runq}, false, []string{"kprobe: ", "seen less well than elsewhere: listen: by a probe", "next step: a kernel with CONFIG_DYNAMIC"}, "a note"},
-		{"tracepoints", nil, []sample.Signal{byTracepoint, none, runq}, false, []string{"tracepoints: ", "not measured: wake", "seen less well than elsewhere: accept: no io_uring", "CONFIG_KPROBE_EVENTS"}, "approximate"},
+		{"best", nil, []sample.Signal{byFexit, runq}, "", []string{"fexit: full BTF", "exact: listen, runq"}, "next step"},
+		{"kprobe", nil, []sample.Signal{byKprobe, runq}, "", []string{"kprobe: ", "seen less well than elsewhere: listen: by a probe", "next step: a kernel with CONFIG_DYNAMIC"}, "a note"},
+		{"tracepoints", nil, []sample.Signal{byTracepoint, none, runq}, "", []string{"tracepoints: ", "not measured: wake", "seen less well than elsewhere: accept: no io_uring", "CONFIG_KPROBE_EVENTS"}, "approximate"},
 		{"tracefs", files{"/sys/kernel/tracing/events/syscalls/sys_exit_accept4/id": "", "/sys/kernel/debug/tracing/events/syscalls/sys_exit_accept/id": ""},
-			[]sample.Signal{noTracefs, runq}, false, []string{"next step: make tracefs readable: mount -t tracefs"}, "CAP_"},
-		{"addresses", files{"/proc/self/status": status(bpfCaps, allCaps)}, []sample.Signal{noAddress, runq}, false, []string{"approximate: listen", "next step: get CAP_SYSLOG: sudo herdtrace"}, "not measured"},
-		{"seccomp", files{"/proc/self/status": status(allCaps, allCaps, "Seccomp:\t2")}, nil, true, []string{"procfs: no BPF here", "--no-bpf", "next step: docker run --security-opt seccomp=unconfined"}, "exact"},
-		{"unknown", nil, []sample.Signal{none}, true, []string{"procfs: ", "not measured: wake", "see why the signals failed"}, "exact"},
+			[]sample.Signal{noTracefs, runq}, "", []string{"next step: make tracefs readable: mount -t tracefs"}, "CAP_"},
+		{"addresses", files{"/proc/self/status": status(bpfCaps, allCaps)}, []sample.Signal{noAddress, runq}, "", []string{"approximate: listen", "next step: get CAP_SYSLOG: sudo herdtrace"}, "not measured"},
+		{"seccomp", files{"/proc/self/status": status(allCaps, allCaps, "Seccomp:\t2")}, nil, "no BPF", []string{"procfs: no BPF here", "--no-bpf", "next step: docker run --security-opt seccomp=unconfined"}, "exact"},
+		{"unknown", nil, []sample.Signal{none}, "no BPF", []string{"procfs: ", "not measured: wake", "see why the signals failed"}, "exact"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, text := lineOf(bareHost().with(c.files).lay(t).checkRung(c.signals, c.failed), "rung")
+			_, text := lineOf(bareHost().with(c.files).lay(t).checkRung(c.signals, c.refused), "rung")
 			for _, words := range c.want {
 				if !strings.Contains(text, words) {
 					t.Errorf("%q is not said:\n%s", words, text)

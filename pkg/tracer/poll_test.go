@@ -259,7 +259,7 @@ func TestThreadScan(t *testing.T) {
 	}
 }
 
-func TestRungs(t *testing.T) {
+func TestRungOf(t *testing.T) {
 	r, err := RungOf(Options{NoBPF: true})
 	if err != nil || r.Name != sample.RungProcFS || r.Reason != notAsked {
 		t.Errorf("%+v, %v", r, err)
@@ -274,12 +274,12 @@ func TestRungs(t *testing.T) {
 		t.Errorf("no such variant: %v", err)
 	}
 	k := &kernel{signals: []sample.Signal{
-		{Name: "accept", Variant: "syscall", Rejected: []sample.Rejection{{Variant: "fexit", Error: "no trampolines"}}}, {Name: "wake", Variant: "data_ready"},
+		{Name: "accept", Variant: "syscall", Hooks: []string{"tracepoint/syscalls:sys_exit_accept"}, Rejected: []sample.Rejection{{Variant: "fexit", Error: "no trampolines"}}}, {Name: "wake", Variant: "data_ready"},
 	}}
 	if r := k.rung(); r != (Rung{sample.RungTracepoints, "no trampolines"}) {
 		t.Errorf("%+v", r)
 	}
-	k.signals[0] = sample.Signal{Name: "accept", Variant: "fexit"}
+	k.signals[0] = sample.Signal{Name: "accept", Variant: "fexit", Hooks: []string{"fexit/do_accept"}}
 	if r := k.rung(); r != (Rung{Name: sample.RungFexit}) {
 		t.Errorf("%+v", r)
 	}

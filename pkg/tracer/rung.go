@@ -86,21 +86,19 @@ func forcedAlone(o *Options) (alone string, err error) {
 	return alone, nil
 }
 
-// rung is that of the variants that attached.
+// rung is that of the variants that attached, and why it is no better one.
 func (k *kernel) rung() Rung {
-	reason := ""
+	r := Rung{Name: rungOf(k.signals)}
+	if r.Name == sample.RungFexit {
+		return r
+	}
 	for _, s := range k.signals {
-		if atFunctions(s.Variant) {
-			return Rung{Name: sample.RungFexit}
-		}
-		for _, r := range s.Rejected {
-			if atFunctions(r.Variant) && reason == "" {
-				reason = r.Error
+		for _, refused := range s.Rejected {
+			if refused.Variant == "fexit" || refused.Variant == "fentry" {
+				r.Reason = refused.Error
+				return r
 			}
 		}
 	}
-	return Rung{sample.RungTracepoints, reason}
+	return r
 }
-
-// atFunctions reports whether a variant's programs are at functions.
-func atFunctions(variant string) bool { return variant == "fexit" || variant == "fentry" }

@@ -50,6 +50,7 @@ type Header struct {
 // The rungs of the ladder, from the best one down.
 const (
 	RungFexit       = "fexit"       // BPF programs at functions, and at tracepoints
+	RungKprobe      = "kprobe"      // the same, at functions by breakpoints
 	RungTracepoints = "tracepoints" // BPF programs at tracepoints alone
 	RungProcFS      = "procfs"      // no BPF: /proc, cgroupfs and sock_diag
 )
