@@ -185,7 +185,7 @@ overloaded one, packets lost on the way to a socket.
 
 Usage: herdtrace [flags] [-- command args...]
        herdtrace replay FILE [flags]      the same screens from a recording, no root
-       herdtrace check                    what this host offers, what is missing, and the cure
+       herdtrace check [--json]           what this host offers, what is missing, and the cure
        herdtrace version
 
 Flags:

@@ -145,6 +145,9 @@ func check(o *options, args []string) error {
 	if len(args) > 0 {
 		return usagef("herdtrace check takes no arguments")
 	}
+	if o.json != "" {
+		return checkJSON(o)
+	}
 	checks := tracer.Check(o.variants)
 	good := true
 	for _, c := range checks {

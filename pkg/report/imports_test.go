@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdbench": {"github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdvm":    {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 }
 
 // listed is what go list says of a package.

@@ -61,10 +61,32 @@ type kernel struct {
 // loadKernel creates the maps, picks a variant for each signal and attaches it.
 // It fails only where not even the maps can be made.
 func loadKernel(o *Options) (*kernel, error) {
-	k := &kernel{
+	k, err := newKernel(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range signals {
+		sig, err := k.attachSignal(name, o.Variants[name])
+		if err != nil {
+			k.Close()
+			return nil, err
+		}
+		k.signals = append(k.signals, sig)
+	}
+	return k, nil
+}
+
+// emptyKernel has no maps and no programs.
+func emptyKernel() *kernel {
+	return &kernel{
 		programs: make(map[string]*ebpf.Program), links: make(map[string][]io.Closer), paused: make(map[string]bool),
 		chosen: make(map[string]*variant), missing: make(map[string]bool),
 	}
+}
+
+// newKernel creates the maps, and attaches nothing.
+func newKernel(o *Options) (*kernel, error) {
+	k := emptyKernel()
 	for _, load := range objects {
 		spec, err := load()
 		if err != nil {
@@ -78,14 +100,6 @@ func loadKernel(o *Options) (*kernel, error) {
 			k.Close()
 			return nil, err
 		}
-	}
-	for _, name := range signals {
-		sig, err := k.attachSignal(name, o.Variants[name])
-		if err != nil {
-			k.Close()
-			return nil, err
-		}
-		k.signals = append(k.signals, sig)
 	}
 	return k, nil
 }

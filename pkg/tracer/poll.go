@@ -42,9 +42,10 @@ var onlyBPF = map[string]string{
 // newPollCollector takes what the kernel has counted by now as the begin.
 func newPollCollector(o *Options) (*pollCollector, error) {
 	c := &pollCollector{
-		kern:     &kernel{noBPF: true, chosen: make(map[string]*variant), missing: make(map[string]bool)},
+		kern:     emptyKernel(),
 		interval: o.Interval,
 	}
+	c.kern.noBPF = true
 	_, cpus := readHost()
 	softnet := readSoftnet(numbersOf(cpus))
 	born := readNamespaces()
