@@ -14,6 +14,11 @@ DURATION ?= 1h
 TEST_PACKAGES := clang-19 clang-format-19 libbpf-dev gunicorn nginx-light wrk tmux iproute2 procps
 TEST_TOOLS    := clang-19 clang-format-19 gunicorn nginx wrk tmux ip
 
+# What make test-vm boots machines with: $(call need,tool,package,what it is for).
+need = command -v $(1) >/dev/null || { echo "installing, for $(3): $(2)"; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(2) >/dev/null; }
+HERDVM := GO='$(GO)' bin/herdvm
+
 export CGO_ENABLED := 0
 
 .DELETE_ON_ERROR:
@@ -21,11 +26,11 @@ export CGO_ENABLED := 0
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/herdtrace and bin/herdlab
-	$(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/herdtrace ./cmd/herdlab
+build: ## Build bin/herdtrace, bin/herdlab and bin/herdvm
+	$(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 .PHONY: run
 run: build ## Trace a real herd until it is named, cured and gone (about 20 s, root)
@@ -34,8 +39,25 @@ run: build ## Trace a real herd until it is named, cured and gone (about 20 s, r
 # One package after the other: what one of them does to the machine, another's
 # tracer would see.
 .PHONY: test
-test: test-deps build lint check-generated ## Pass every test, real BPF included (root)
+test: test-deps build lint check-generated test-vm-attach ## Pass every test, real BPF included (root)
 	HERDTRACE_ROOT_TESTS=1 $(GO) test -count=1 -p 1 -timeout 18m ./...
+
+# Kernels are Debian's, fetched once into ~/.cache/herdtrace. VM picks some, and
+# ONLY some cells: make test-vm VM=6.1 ONLY=accept=syscall
+.PHONY: test-vm
+test-vm: build ## Prove each signal on each kernel in QEMU, against testdata/vm-matrix.txt (about 30 min)
+	@$(call need,qemu-system-x86_64,qemu-system-x86,booting kernels)
+	$(HERDVM) $(if $(VM),--kernel $(VM)) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: test-vm-attach
+test-vm-attach: build ## Prove what attaches on the oldest and the newest kernel (about 1 min)
+	@$(call need,qemu-system-x86_64,qemu-system-x86,booting kernels)
+	$(HERDVM) --attach --kernel 5.10,newest
+
+.PHONY: test-vm-arm64
+test-vm-arm64: build ## The same as test-vm on arm64
+	@$(call need,qemu-system-aarch64,qemu-system-arm,booting arm64 kernels)
+	$(HERDVM) --arch arm64 $(if $(ONLY),--only $(ONLY))
 
 .PHONY: test-short
 test-short: ## Pass the tests that need neither root nor BPF

@@ -23,6 +23,7 @@ type outcome struct {
 	job     job
 	release string
 	seconds float64
+	cpu     time.Duration // of the emulator: what else the host does is not in it
 	err     error
 }
 
@@ -111,9 +112,9 @@ func (h *host) bootAll(ms []machine, kernels map[string]*bootable) []outcome {
 		all.Go(func() {
 			begun := time.Now()
 			out[i] = outcome{machine: m, job: job{Attach: h.o.attach, Only: h.o.only, Machine: m.only, Log: h.o.verbose}}
-			out[i].release, out[i].err = h.bootOne(&m, &out[i].job, kernels[m.arch+"-"+m.series])
+			out[i].release, out[i].cpu, out[i].err = h.bootOne(&m, &out[i].job, kernels[m.arch+"-"+m.series])
 			out[i].seconds = time.Since(begun).Seconds()
-			h.say("%s: %.0f s", m.name, out[i].seconds)
+			h.say("%s: %.0f s, CPU time %.0f s", m.name, out[i].seconds, out[i].cpu.Seconds())
 			<-slots
 		})
 	}
@@ -121,14 +122,14 @@ func (h *host) bootAll(ms []machine, kernels map[string]*bootable) []outcome {
 	return out
 }
 
-func (h *host) bootOne(m *machine, j *job, b *bootable) (string, error) {
+func (h *host) bootOne(m *machine, j *job, b *bootable) (string, time.Duration, error) {
 	dir := filepath.Join(h.dir, strings.ReplaceAll(m.name, "/", "-"))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("boot %s: %w", m.name, err)
+		return "", 0, fmt.Errorf("boot %s: %w", m.name, err)
 	}
 	initrd := filepath.Join(dir, "initrd")
 	if err := writeImage(initrd, filepath.Join(h.dir, "tools-"+m.arch), b, j); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	defer os.Remove(initrd) // 30 MB, and all it holds is elsewhere
 	return boot(m, dir, b.image(), initrd, func(c *cell) {

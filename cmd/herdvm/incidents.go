@@ -55,11 +55,11 @@ var incidents = []incident{
 		args: []string{"netrx", "--mode", "backlog", "--duration", "3s", "--linger", "1500ms"}},
 	scheduled("runq-pile", "runq", judgeRunq, "pile"),
 	scheduled("runq-spread", "runq", judgeRunq, "spread"),
-	scheduled("throttle", "throttle", judgeThrottle, "throttle"),
-	scheduled("throttle-nested", "throttle", judgeThrottle, "throttle", "--nested", "--threads", "4"),
+	scheduled("cgroup-throttle", "throttle", judgeThrottle, "throttle"),
+	scheduled("cgroup-nested", "throttle", judgeThrottle, "throttle", "--nested", "--threads", "4"),
 	scheduled("cputime-hide", "cputime", judgeCPUTime, "hide"),
-	v1(scheduled("throttle-v1", "throttle", judgeThrottle, "throttle")),
-	v1(scheduled("throttle-nested-v1", "throttle", judgeThrottle, "throttle", "--nested", "--threads", "4")),
+	v1(scheduled("cgroup-throttle-v1", "throttle", judgeThrottle, "throttle")),
+	v1(scheduled("cgroup-nested-v1", "throttle", judgeThrottle, "throttle", "--nested", "--threads", "4")),
 }
 
 func isIncident(name string) bool {

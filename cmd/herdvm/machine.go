@@ -16,7 +16,7 @@ type machine struct {
 	series  string
 	arch    string
 	cmdline string   // besides what all have
-	only    []string // signals and incidents; none: all
+	only    []string // incidents of these signals; none: all
 }
 
 // The incidents that a machine is for, where it is not for all.
@@ -66,16 +66,16 @@ func machineNames() string {
 
 // job is what the guest is told to do.
 type job struct {
-	Attach  bool     `json:"attach"` // nothing but the attach matrix
-	Only    []string `json:"only"`   // accept, accept=syscall, accept-herd
-	Machine []string `json:"machine"`
-	Log     bool     `json:"log"` // of each cell, also of those that hold
+	Attach  bool     `json:"attach"`  // nothing but the attach matrix
+	Only    []string `json:"only"`    // accept, accept=syscall, accept-herd
+	Machine []string `json:"machine"` // as Only, for the incidents of this machine
+	Log     bool     `json:"log"`     // of each cell, also of those that hold
 }
 
 // wants reports whether the job is to judge that signal by that variant in that
-// incident.
+// incident. What attaches is told of every machine.
 func (j *job) wants(signal, variant, incident string) bool {
-	return matches(j.Only, signal, variant, incident) && matches(j.Machine, signal, variant, incident)
+	return matches(j.Only, signal, variant, incident) && (incident == incidentAttach || matches(j.Machine, signal, variant, incident))
 }
 
 // matches: words of one kind are alternatives, and both kinds must be met.

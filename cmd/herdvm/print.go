@@ -15,7 +15,7 @@ import (
 func printTables(w io.Writer, outcomes []outcome, rows []row) {
 	for i := range outcomes {
 		o := &outcomes[i]
-		fmt.Fprintf(w, "%-15s %-30s %s %4.0f s\n", o.name, o.release, o.arch, o.seconds)
+		fmt.Fprintf(w, "%-15s %-30s %s %5.0f s, CPU time %5.0f s\n", o.name, o.release, o.arch, o.seconds, o.cpu.Seconds())
 	}
 	fmt.Fprintln(w)
 	header, lines := grid(outcomes, rows)

@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -53,17 +55,23 @@ func resultPort(arch string) string {
 }
 
 // boot runs a machine until it powers itself off, hands on each cell as it comes,
-// and returns what the kernel was and what went wrong.
-func boot(m *machine, dir, kernel, initrd string, each func(c *cell)) (release string, err error) {
+// and returns what the kernel was, what CPU time the machine took, and what went
+// wrong.
+func boot(m *machine, dir, kernel, initrd string, each func(c *cell)) (release string, cpu time.Duration, err error) {
+	// The machine is to end with us, and the kernel takes the thread that started
+	// it for us (kernel/exit.c: forget_original_parent()).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	console, results := filepath.Join(dir, "console"), filepath.Join(dir, "results")
 	if err := os.WriteFile(results, nil, 0o644); err != nil {
-		return "", fmt.Errorf("boot %s: %w", m.name, err)
+		return "", 0, fmt.Errorf("boot %s: %w", m.name, err)
 	}
 	cmd := qemuCommand(m, kernel, initrd, console, results)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("boot %s: %w", m.name, err)
+		return "", 0, fmt.Errorf("boot %s: %w", m.name, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -93,13 +101,14 @@ func boot(m *machine, dir, kernel, initrd string, each func(c *cell)) (release s
 			break
 		}
 	}
+	cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if runErr == nil && !r.done {
 		runErr = errors.New("it ended before its cells did")
 	}
 	if runErr != nil {
-		return r.release, fmt.Errorf("run %s: %w %s\nlast cell: %s\n%s", m.name, runErr, stderr.String(), r.last, tail(console, 40))
+		return r.release, cpu, fmt.Errorf("run %s: %w %s\nlast cell: %s\n%s", m.name, runErr, stderr.String(), r.last, tail(console, 40))
 	}
-	return r.release, nil
+	return r.release, cpu, nil
 }
 
 // resultReader reads the lines that the guest has written since the last time.

@@ -307,7 +307,7 @@ func (k *kernel) resume(signal string) error {
 		if h.demand || k.missing[h.program] {
 			continue
 		}
-		l, err := attach(h, k.programs[h.program])
+		l, err := k.attachAgain(h)
 		if err != nil {
 			k.links[signal] = done
 			k.pause(signal)
@@ -329,6 +329,25 @@ func (k *kernel) attachHook(h *hook) (io.Closer, error) {
 	l, err := attach(h, prog)
 	k.missing[h.key()] = err != nil
 	return l, err
+}
+
+// attachAgain loads the program anew where it must be: before 5.13 one for fentry
+// or fexit attaches only once (kernel/bpf/syscall.c: bpf_tracing_prog_attach()).
+func (k *kernel) attachAgain(h *hook) (io.Closer, error) {
+	l, err := attach(h, k.programs[h.program])
+	if err == nil {
+		return l, nil
+	}
+	k.unload(h.program)
+	return k.attachHook(h)
+}
+
+// unload closes a program.
+func (k *kernel) unload(program string) {
+	if p := k.programs[program]; p != nil {
+		p.Close()
+		delete(k.programs, program)
+	}
 }
 
 // withdraw says of signals that were attached that they cannot be read.

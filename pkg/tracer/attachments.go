@@ -85,12 +85,16 @@ func (k *kernel) tryVariants(signal, forced string) (all []Attachment, err error
 	return all, nil
 }
 
-// detach takes off v.
+// detach takes off v and unloads its programs: before 5.13 one for fentry or fexit
+// attaches only once (kernel/bpf/syscall.c: bpf_tracing_prog_attach()).
 func (k *kernel) detach(signal string, v *variant) {
 	k.pause(signal)
 	delete(k.paused, signal)
 	if k.noBPF {
 		return
+	}
+	for _, h := range v.hooks {
+		k.unload(h.program)
 	}
 	for _, name := range v.flags {
 		k.setVariable(name, false) // it could be set to true

@@ -194,6 +194,9 @@ func (m *selfMeter) take() {
 		if !ok {
 			continue
 		}
+		if now.runs < p.before.runs {
+			p.before = programTotals{} // it was loaded anew
+		}
 		run, runs := now.run-p.before.run, now.runs-p.before.runs
 		p.before = now
 		m.total.run += run
