@@ -107,8 +107,16 @@ func judgeRunq(j *judgement, _ string) {
 
 // checkParts: the parts of each wait sum up to it.
 func checkParts(j *judgement, who string, w *waitRecord) {
-	sum := w.Throttled + w.Contended + w.Mask + w.Stolen
-	if math.Abs(sum-w.Wait) > 0.01*w.Wait+1e-6 || min(w.Throttled, w.Contended, w.Mask, w.Stolen) < 0 {
+	least, sum := min(w.Mask, w.Stolen), w.Mask+w.Stolen
+	slack := 0.01*w.Wait + 1e-6
+	if w.Throttled == nil || w.Contended == nil {
+		if w.Throttled != w.Contended || least < 0 || sum > w.Wait+slack {
+			j.wrong("%s: two parts of %.6f s of waits are %.6f", who, w.Wait, sum)
+		}
+		return
+	}
+	sum += *w.Throttled + *w.Contended
+	if math.Abs(sum-w.Wait) > slack || min(least, *w.Throttled, *w.Contended) < 0 {
 		j.wrong("%s: the parts of %.6f s of waits sum up to %.6f", who, w.Wait, sum)
 	}
 }

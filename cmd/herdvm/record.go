@@ -136,13 +136,14 @@ type cpuRecord struct {
 	Wait      float64 `json:"runq_wait_seconds_total"`
 }
 
-// waitRecord is runnable without a core, and why.
+// waitRecord is runnable without a core, and why. Two of the parts are left out
+// where a wait for a quota cannot be told from others.
 type waitRecord struct {
-	Wait      float64 `json:"wait_seconds_total"`
-	Throttled float64 `json:"wait_throttled_seconds_total"`
-	Contended float64 `json:"wait_contended_seconds_total"`
-	Mask      float64 `json:"wait_mask_seconds_total"`
-	Stolen    float64 `json:"wait_stolen_seconds_total"`
+	Wait      float64  `json:"wait_seconds_total"`
+	Throttled *float64 `json:"wait_throttled_seconds_total"`
+	Contended *float64 `json:"wait_contended_seconds_total"`
+	Mask      float64  `json:"wait_mask_seconds_total"`
+	Stolen    float64  `json:"wait_stolen_seconds_total"`
 }
 
 type cgroupRecord struct {
