@@ -15,15 +15,12 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
-// pollShare is the part of the machine that looking may take without BPF: where
-// a look costs more, the next one is put off.
-const pollShare = 0.01
-
 // pollCollector is the collector of the lowest rung: /proc, cgroupfs and
 // sock_diag, as far as they may be read.
 type pollCollector struct {
 	kern     *kernel
 	interval time.Duration
+	share    float64       // of the machine that looking may take; 0: all
 	accept   *acceptReader // nil: not measured
 	netrx    *netrxReader
 	sched    *pollSched    // nil: not measured
@@ -44,6 +41,7 @@ func newPollCollector(o *Options) (*pollCollector, error) {
 	c := &pollCollector{
 		kern:     emptyKernel(),
 		interval: o.Interval,
+		share:    o.Budget / 100,
 	}
 	c.kern.noBPF = true
 	_, cpus := readHost()
@@ -118,11 +116,14 @@ func (c *pollCollector) between(more bool) error {
 	return c.accept.checkQueues()
 }
 
-// rest implements collector. A look that costs more than pollShare of the machine
+// rest implements collector. A look that costs more than its share of the machine
 // in an interval is taken less often: the Samples are further apart, and what
 // they say stays true.
 func (c *pollCollector) rest() time.Duration {
-	rest := time.Duration(float64(c.cost) / pollShare / float64(runtime.NumCPU()))
+	if c.share <= 0 {
+		return 0
+	}
+	rest := time.Duration(float64(c.cost) / c.share / float64(runtime.NumCPU()))
 	if rest <= c.interval {
 		return 0
 	}

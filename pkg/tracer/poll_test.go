@@ -287,11 +287,16 @@ func TestRungOf(t *testing.T) {
 
 // TestRest: what costs more than its share is done less often, and counted.
 func TestRest(t *testing.T) {
-	c := &pollCollector{interval: time.Second}
+	c := &pollCollector{interval: time.Second, share: 0.01}
 	if rest := c.rest(); rest != 0 || c.skipped != 0 {
 		t.Errorf("for nothing: %v, %d skipped", rest, c.skipped)
 	}
 	c.cost = 100 * time.Second
+	c.share = 0
+	if rest := c.rest(); rest != 0 {
+		t.Errorf("without a bound: %v", rest)
+	}
+	c.share = 0.01
 	if rest := c.rest(); rest < 2*time.Second || c.skipped != uint64(rest/time.Second)-1 {
 		t.Errorf("for 100 s: %v, %d skipped", rest, c.skipped)
 	}

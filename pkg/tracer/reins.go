@@ -22,9 +22,7 @@ type reins struct {
 }
 
 func newReins(c *bpfCollector, o *Options) *reins {
-	r := &reins{c: c, budget: newBudget(o.Budget, runtime.NumCPU(), time.Now()), interval: o.Interval}
-	r.user, _ = userCPU() // where it fails, each tick does
-	return r
+	return &reins{c: c, budget: newBudget(o.Budget, runtime.NumCPU(), time.Now()), interval: o.Interval, user: processTime()}
 }
 
 // newPacer lists the signals that can be measured a part of the time.
@@ -46,31 +44,30 @@ func (c *bpfCollector) newPacer() *pacer {
 func (r *reins) tick(s *sample.Sample) *sample.Budget {
 	now := time.Now()
 	r.events += uint64(len(s.Events))
-	if r.budget.due(now) && !s.Final {
-		if user, err := userCPU(); err == nil {
-			span := float64(now.Sub(r.budget.judged))
-			signals, total := r.c.self.rates(r.c.pace)
-			k := &costs{
-				total:   total + float64(user-r.user)/span,
-				signals: signals,
-				threads: r.c.sched.lookCost(r.interval),
-				events:  float64(r.events) * float64(eventCost) / span,
-			}
-			r.user, r.events = user, 0
-			if n := r.eventsShed(); n >= r.unsent {
-				k.events += float64(n-r.unsent) * float64(eventCost) / span
-				r.unsent = n
-			}
-			if r.budget.judge(k, now) {
-				r.apply(now)
-			}
-		}
+	if r.budget.due(now) && !s.Final && r.budget.judge(r.costs(now), now) {
+		r.apply(now)
 	}
 	out := r.budget.sample(now)
 	if out != nil {
 		out.EventsShedTotal, out.LooksShedTotal = r.eventsShed(), r.c.sched.looksShed()
 	}
 	return out
+}
+
+// costs are those since the last judgement.
+func (r *reins) costs(now time.Time) *costs {
+	span := float64(now.Sub(r.budget.judged))
+	user, unsent := processTime(), r.eventsShed()
+	signals, total := r.c.self.rates(r.c.pace)
+	events := r.events + less(unsent, r.unsent)
+	k := &costs{
+		total:   total + float64(user-r.user)/span,
+		signals: signals,
+		threads: r.c.sched.lookCost(r.interval),
+		events:  float64(events) * float64(eventCost) / span,
+	}
+	r.user, r.unsent, r.events = user, unsent, 0
+	return k
 }
 
 func (r *reins) apply(now time.Time) {

@@ -305,11 +305,9 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 		r.skipped++
 		r.fillCores(s)
 	default:
-		began, _ := userCPU()
+		began := processTime()
 		r.fillThreads(s)
-		if ended, err := userCPU(); err == nil {
-			r.lookCPU = ended - began
-		}
+		r.lookCPU = processTime() - began
 		r.lookedAt = time.Now()
 	}
 	s.CGroups = r.groups.samples(s.Final)

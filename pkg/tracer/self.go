@@ -245,24 +245,11 @@ func (m *selfMeter) rates(p *pacer) (signals map[string]float64, total float64) 
 	return signals, total
 }
 
-// userCPU is what this process has used so far, the kernel's work for it included.
-func userCPU() (time.Duration, error) {
-	var ru unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
-		return 0, fmt.Errorf("read own CPU time: %w", err)
-	}
-	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano()), nil
-}
-
 func (m *selfMeter) read() (sample.Self, error) {
 	m.take()
 	s := sample.Self{MemoryBytes: m.maps + residentBytes(), Lost: make(map[string]uint64)}
 	s.BPFRunNS, s.BPFRunTotal, s.BPFUnmeasured = uint64(m.total.run), m.total.runs, m.forbidden
-	user, err := userCPU()
-	if err != nil {
-		return s, err
-	}
-	s.UserCPUNS = uint64(user)
+	s.UserCPUNS = uint64(processTime())
 	for kind, name := range lossNames {
 		if err := addLost(s.Lost, name, m.losses, uint32(kind)); err != nil {
 			return s, err
