@@ -57,9 +57,12 @@ const (
 	perfLostSamples = 13 // { header, u64 lost }
 )
 
-// perfDataLost sums the records of lost events of a perf.data file. perf itself
-// tells their number only when all is read with perf report.
+// perfDataLost sums the records of lost events of a perf.data file; perf itself
+// tells their number only when all is read with perf report. The kernel writes
+// one kind when there is room again, perf the other one at its end, of the same
+// events (kernel/events/ring_buffer.c: __perf_output_begin() counts both).
 func perfDataLost(r io.ReadSeeker) (n uint64, err error) {
+	var byKernel, byPerf uint64
 	// struct perf_file_header: magic, size, attr_size, then offset and size of
 	// the attributes and of the data.
 	var head [56]byte
@@ -77,7 +80,7 @@ func perfDataLost(r io.ReadSeeker) (n uint64, err error) {
 	for {
 		head, err := data.Peek(8) // struct perf_event_header: u32 type, u16 misc, u16 size
 		if err == io.EOF && len(head) == 0 {
-			return n, nil
+			return max(byKernel, byPerf), nil
 		}
 		if err != nil {
 			return 0, fmt.Errorf("read records of perf.data: %w", err)
@@ -87,15 +90,15 @@ func perfDataLost(r io.ReadSeeker) (n uint64, err error) {
 			return 0, fmt.Errorf("read records of perf.data: one has %d bytes", length)
 		}
 		if kind == perfLostRecord || kind == perfLostSamples {
-			off := 8
+			sum, off := &byPerf, 8
 			if kind == perfLostRecord {
-				off = 16
+				sum, off = &byKernel, 16
 			}
 			body, err := data.Peek(off + 8)
 			if err != nil {
 				return 0, fmt.Errorf("read records of perf.data: %w", err)
 			}
-			n += binary.NativeEndian.Uint64(body[off:])
+			*sum += binary.NativeEndian.Uint64(body[off:])
 		}
 		if _, err := data.Discard(length); err != nil {
 			return 0, fmt.Errorf("read records of perf.data: %w", err)

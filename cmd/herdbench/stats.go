@@ -4,7 +4,6 @@ package main
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -17,31 +16,35 @@ type spread struct {
 	Low, High      float64
 }
 
-// resamples is how many times spreadOf draws from its figures.
-const resamples = 10_000
+// fewest is how many figures it takes: of fewer not even the least and the
+// greatest hold the median between them with that confidence.
+const fewest = 6
 
-// spreadOf bootstraps the interval with a fixed seed: the same raw runs give the
-// same table.
+// spreadOf bounds the median by order statistics, which assume nothing of how
+// the figures are distributed.
 func spreadOf(xs []float64) spread {
 	if len(xs) == 0 {
 		nan := math.NaN()
 		return spread{0, nan, nan, nan, nan, nan, nan, nan}
 	}
 	s := slices.Sorted(slices.Values(xs))
-	r := rand.New(rand.NewPCG(1, uint64(len(s))))
-	medians, draw := make([]float64, resamples), make([]float64, len(s))
-	for i := range medians {
-		for j := range draw {
-			draw[j] = s[r.IntN(len(s))]
-		}
-		slices.Sort(draw)
-		medians[i] = quantile(draw, 0.5)
-	}
-	slices.Sort(medians)
+	last, k := len(s)-1, outside(len(s))
 	return spread{
 		N: len(s), Median: quantile(s, 0.5), Q1: quantile(s, 0.25), Q3: quantile(s, 0.75),
-		Min: s[0], Max: s[len(s)-1],
-		Low: quantile(medians, 0.025), High: quantile(medians, 0.975),
+		Min: s[0], Max: s[last], Low: s[k], High: s[last-k],
+	}
+}
+
+// outside is how many of n sorted figures at each end may be left out: that the
+// median is beyond the rest must be less likely than 2.5 % at each end, where each
+// figure is on either side of it by the toss of a coin.
+func outside(n int) (k int) {
+	p := math.Pow(0.5, float64(n)) // of exactly k heads
+	for sum := p; ; k++ {
+		p *= float64(n-k) / float64(k+1)
+		if sum += p; sum > 0.025 {
+			return k
+		}
 	}
 }
 
@@ -113,11 +116,13 @@ const (
 )
 
 // below judges whether a figure is below its target: undecided where the target
-// lies within the interval of the median.
+// lies within the interval of the median, and where there are too few figures.
 func below(s spread, target float64) string {
 	switch {
 	case s.N == 0:
 		return "not measured"
+	case s.N < fewest:
+		return undecided
 	case s.High < target:
 		return met
 	case s.Low >= target:

@@ -116,7 +116,7 @@ func writeGrowth(w io.Writer, all []record) {
 
 const costLegend = `
 Each ratio is that of a run to the baseline of the same round; the figure is the median, in brackets the interval that
-holds it with 95 % confidence. "Throughput ratio" is by the clock, and so has in it what others did on the machine.
+holds it with 95 % confidence (from 6 rounds on). "Throughput ratio" is by the clock, and so has in it what others did on the machine.
 "CPU/op of the load" is what the load's own processes took for each operation, kernel and softirq time included: what a
 tool adds to it runs in the kernel. "With the tool's own" adds the tool's process, and the last column is the throughput
 that this costs where CPU time is the limit. BPF ns/op is of one more run, in which the kernel timed the programs, which
