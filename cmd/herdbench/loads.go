@@ -36,7 +36,7 @@ type result struct {
 }
 
 // wholePeers look at every load.
-var wholePeers = []string{"bpftrace, all three", "perf sched record"}
+var wholePeers = []string{"bpftrace all three", "perf sched record"}
 
 var loads = []load{
 	{name: "nginx-keepalive", brief: "nginx, 2 workers, return 200; wrk with 32 connections that stay", unit: "requests/s", target: 0.01, peers: wholePeers, start: nginxLoad(true)},

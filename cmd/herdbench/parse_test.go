@@ -163,6 +163,11 @@ func TestPick(t *testing.T) {
 	if want := []string{toolNothing, "herdtrace", "perf sched record"}; err != nil || !slices.Equal(names, want) {
 		t.Errorf("pick = %v, %v, want %v", names, err, want)
 	}
+	for _, n := range toolNames() {
+		if strings.Contains(n, ",") {
+			t.Errorf("--tools cannot name %q: a comma parts names", n)
+		}
+	}
 	if _, err := pick([]string{"strace"}); err == nil {
 		t.Error("an unknown tool: want an error")
 	}

@@ -11,7 +11,7 @@ import (
 // Names of tools that the tables know.
 const (
 	toolNothing   = "nothing"
-	toolAgain     = "nothing, again"
+	toolAgain     = "nothing again"
 	toolHerdtrace = "herdtrace"
 )
 
@@ -33,7 +33,7 @@ type env struct {
 }
 
 // tools in the order of the tables. herdtrace answers all the questions at once,
-// its peers one each; "bpftrace, all three" asks bpftrace all that it can be
+// its peers one each; "bpftrace all three" asks bpftrace all that it can be
 // asked. Each of the peers prints its answer once a second, as herdtrace does.
 var tools = []tool{
 	{name: toolNothing, brief: "the baseline"},
@@ -49,7 +49,7 @@ var tools = []tool{
 	bpftrace("bpftrace runq", "run-queue latency: wake-up, switch, a map", bpftraceRunq, "clear(@woken);"),
 	bpftrace("bpftrace accept", "EAGAIN of accept() by process", bpftraceAccept, ""),
 	bpftrace("bpftrace softirq", "time of NET_RX by core", bpftraceSoftirq, "clear(@since);"),
-	bpftrace("bpftrace, all three", "these three in one", bpftraceRunq+bpftraceAccept+bpftraceSoftirq, "clear(@woken); clear(@since);"),
+	bpftrace("bpftrace all three", "these three in one", bpftraceRunq+bpftraceAccept+bpftraceSoftirq, "clear(@woken); clear(@since);"),
 	{name: "perf sched record", brief: "every switch and wake-up, to a file", ready: "ready", lost: perfLost, files: []string{"perf.data"},
 		argv: func(_ *env, dir string) []string {
 			// perf starts its command when its events are on.
