@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -61,17 +62,21 @@ func runCost(ctx context.Context, args []string) error {
 	}
 	defer raw.Close()
 	b := &bench{env: &e, raw: raw, opts: o}
+	err = b.all(ctx, ls, ts)
+	// What was measured before something failed is of use all the same.
+	return errors.Join(err, tables(os.Stdout, raw.all))
+}
+
+func (b *bench) all(ctx context.Context, ls []load, ts []tool) error {
 	for i := range ls {
 		if err := b.load(ctx, &ls[i], ts); err != nil {
 			return err
 		}
 	}
-	if o.busy > 0 {
-		if err := b.busy(ctx); err != nil {
-			return err
-		}
+	if b.opts.busy > 0 {
+		return b.busy(ctx)
 	}
-	return tables(os.Stdout, raw.all)
+	return nil
 }
 
 func loadNames() string {
@@ -132,6 +137,10 @@ type bench struct {
 	absent map[string]bool // tools that cannot run here
 }
 
+// warmUps is how often a load is tried that fails: on a machine that others use
+// requests may time out.
+const warmUps = 3
+
 // load runs all rounds of a load. A first run, which warms caches, is not kept.
 func (b *bench) load(ctx context.Context, l *load, ts []tool) error {
 	once, stop, err := l.start(ctx, b.env, b.opts.duration)
@@ -139,8 +148,13 @@ func (b *bench) load(ctx context.Context, l *load, ts []tool) error {
 		return fmt.Errorf("prepare load %s: %w", l.name, err)
 	}
 	defer stop()
-	if _, err := once(); err != nil {
-		return fmt.Errorf("run load %s: %w", l.name, err)
+	for tries := 1; ; tries++ {
+		if _, err = once(); err == nil {
+			break
+		}
+		if tries == warmUps || ctx.Err() != nil {
+			return fmt.Errorf("run load %s: %w", l.name, err)
+		}
 	}
 	for round := 1; round <= b.opts.rounds; round++ {
 		talk("%s, round %d of %d", l.name, round, b.opts.rounds)
@@ -163,8 +177,8 @@ func (b *bench) load(ctx context.Context, l *load, ts []tool) error {
 }
 
 // run measures one load beside one tool, and keeps the record. A peer that
-// cannot run here is noted with its error, and left out from then on; a load
-// that fails beside a tool is kept as such; herdtrace must run.
+// cannot run here is noted with its error, and left out from then on; a run that
+// fails, say because requests timed out, is kept as such; herdtrace must run.
 func (b *bench) run(ctx context.Context, t *tool, once func() (result, error), rec record) error {
 	if b.absent[t.name] {
 		return nil
@@ -185,18 +199,15 @@ func (b *bench) run(ctx context.Context, t *tool, once func() (result, error), r
 		}
 	}
 	err := measure(r, once, &rec)
-	if stopErr := r.stop(&rec); err == nil {
-		err = stopErr
-	}
-	if ctx.Err() != nil {
+	stopErr := r.stop(&rec)
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
-	}
-	if err != nil {
-		if t.isHerdtrace() || t.argv == nil {
-			return fmt.Errorf("measure %s: %w", t.name, err)
-		}
-		talk("%s beside %s: %v", rec.Load, t.name, err)
-		rec.Error = err.Error()
+	case stopErr != nil && t.isHerdtrace():
+		return fmt.Errorf("measure %s: %w", t.name, errors.Join(err, stopErr))
+	case err != nil || stopErr != nil:
+		rec.Error = errors.Join(err, stopErr).Error()
+		talk("%s beside %s: %s", rec.Load, t.name, rec.Error)
 	}
 	return b.raw.add(rec)
 }

@@ -15,7 +15,7 @@ type loadRuns struct {
 	name   string
 	tools  []string // as they came first
 	runs   map[string]map[int]*record
-	failed map[string]string // tool: why a run of it is left out
+	failed map[string][]string // tool: why runs of it are left out
 	bpf    map[string]*record
 }
 
@@ -34,13 +34,13 @@ func byLoad(all []record) (ls []*loadRuns) {
 		}
 		l := at[r.Load]
 		if l == nil {
-			l = &loadRuns{name: r.Load, runs: make(map[string]map[int]*record), failed: make(map[string]string), bpf: make(map[string]*record)}
+			l = &loadRuns{name: r.Load, runs: make(map[string]map[int]*record), failed: make(map[string][]string), bpf: make(map[string]*record)}
 			at[r.Load], ls = l, append(ls, l)
 		}
 		last = max(last, base+r.Round)
 		switch {
 		case r.Error != "":
-			l.failed[r.Tool] = r.Error
+			l.failed[r.Tool] = append(l.failed[r.Tool], r.Error)
 		case r.Kind == kindBPF:
 			l.bpf[r.Tool] = r
 		case r.Kind == kindRun:
@@ -118,8 +118,8 @@ func (l *loadRuns) write(w io.Writer) {
 	fmt.Fprintln(w)
 	l.writeTools(w)
 	for _, t := range toolNames() {
-		if why := l.failed[t]; why != "" {
-			fmt.Fprintf(w, "\n%s: %s\n", t, why)
+		if why := l.failed[t]; len(why) > 0 {
+			fmt.Fprintf(w, "\n%s, left out %d times, at last: %s\n", t, len(why), why[len(why)-1])
 		}
 	}
 	l.writePrograms(w)
