@@ -120,7 +120,8 @@ holds it with 95 % confidence (from 6 rounds on). "Throughput ratio" is by the c
 "CPU/op of the load" is what the load's own processes took for each operation, kernel and softirq time included: what a
 tool adds to it runs in the kernel. "With the tool's own" adds the tool's process, and the last column is the throughput
 that this costs where CPU time is the limit. BPF ns/op is of one more run, in which the kernel timed the programs, which
-itself takes some 20 ns for each run of one.
+itself takes some 20 ns for each run of one. A target is met, or not, where the interval is clear of it by more than the
+greater quartile of what "nothing again" seems to cost.
 `
 
 // tables prints all that the records tell.
