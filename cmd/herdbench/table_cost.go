@@ -243,11 +243,12 @@ func writeTargets(w io.Writer, ls []*loadRuns, busy *record) {
 }
 
 // widened is an interval for a verdict: wider by what half of the placebo's
-// losses, which should be nothing, exceed.
+// losses, which should be nothing, exceed. A tool makes nothing faster: what
+// looks like it is noise, too.
 func widened(s spread, placebo []float64) spread {
 	if p := spreadOf(placebo); p.N > 0 {
 		noise := max(math.Abs(p.Q1), math.Abs(p.Q3))
-		s.Low, s.High = s.Low-noise, s.High+noise
+		s.Low, s.High = s.Low-noise, max(s.High, 0)+noise
 	}
 	return s
 }

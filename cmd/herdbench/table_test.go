@@ -109,6 +109,9 @@ func TestNoise(t *testing.T) {
 	if got := below(widened(s, []float64{0.1, -0.2, 0.3}), 0.01); got != undecided {
 		t.Errorf("on a noisy machine: %s", got)
 	}
+	if got := below(widened(spread{N: 6, Low: -4, High: -0.4}, []float64{0.4, 0, 0.4}), 0.01); got != undecided {
+		t.Errorf("faster than nothing, on a noisy machine: %s", got)
+	}
 	if got := below(widened(s, nil), 0.01); got != met {
 		t.Errorf("without a placebo: %s", got)
 	}
