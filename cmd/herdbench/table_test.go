@@ -31,7 +31,7 @@ func madeUp() (all []record) {
 		}
 		h := run(toolHerdtrace, 0.98, 1.01)
 		h.ToolCPUNS, h.RSSBytes, h.KernelBytes, h.Written = 1e7, 30<<20, 26<<20, 1<<10
-		b := run("bpftrace all three", 0.9, 1.2)
+		b := run("bpftrace, all three", 0.9, 1.2)
 		lost := uint64(3)
 		b.Lost = &lost
 		all = append(all, run(toolNothing, 1, 1), h, b)
@@ -96,24 +96,6 @@ func TestRoundsOfTwoFiles(t *testing.T) {
 	s := spreadOf(values(ratios))
 	if s.N != 12 || s.Max-s.Min > 1e-9 {
 		t.Errorf("ratios over two files: %+v, want 12 that are equal", s)
-	}
-}
-
-// TestNoise: where nothing differs from nothing by more than the target, nothing
-// can be said of the target.
-func TestNoise(t *testing.T) {
-	s := spread{N: 6, Low: 0.001, High: 0.005}
-	if got := below(widened(s, []float64{0.002, -0.002, 0.001}), 0.01); got != met {
-		t.Errorf("on a quiet machine: %s", got)
-	}
-	if got := below(widened(s, []float64{0.1, -0.2, 0.3}), 0.01); got != undecided {
-		t.Errorf("on a noisy machine: %s", got)
-	}
-	if got := below(widened(spread{N: 6, Low: -4, High: -0.4}, []float64{0.4, 0, 0.4}), 0.01); got != undecided {
-		t.Errorf("faster than nothing, on a noisy machine: %s", got)
-	}
-	if got := below(widened(s, nil), 0.01); got != met {
-		t.Errorf("without a placebo: %s", got)
 	}
 }
 
