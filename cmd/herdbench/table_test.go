@@ -31,7 +31,7 @@ func madeUp() (all []record) {
 		}
 		h := run(toolHerdtrace, 0.98, 1.01)
 		h.ToolCPUNS, h.RSSBytes, h.KernelBytes, h.Written = 1e7, 30<<20, 26<<20, 1<<10
-		b := run("bpftrace, all three", 0.9, 1.2)
+		b := run("bpftrace all three", 0.9, 1.2)
 		lost := uint64(3)
 		b.Lost = &lost
 		all = append(all, run(toolNothing, 1, 1), h, b)
