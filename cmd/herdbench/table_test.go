@@ -99,6 +99,24 @@ func TestRoundsOfTwoFiles(t *testing.T) {
 	}
 }
 
+// TestNoise: where nothing differs from nothing by more than the target, nothing
+// can be said of the target.
+func TestNoise(t *testing.T) {
+	s := spread{N: 6, Low: 0.001, High: 0.005}
+	if got := below(widened(s, []float64{0.002, -0.002, 0.001}), 0.01); got != met {
+		t.Errorf("on a quiet machine: %s", got)
+	}
+	if got := below(widened(s, []float64{0.1, -0.2, 0.3}), 0.01); got != undecided {
+		t.Errorf("on a noisy machine: %s", got)
+	}
+	if got := below(widened(spread{N: 6, Low: -4, High: -0.4}, []float64{0.4, 0, 0.4}), 0.01); got != undecided {
+		t.Errorf("faster than nothing, on a noisy machine: %s", got)
+	}
+	if got := below(widened(s, nil), 0.01); got != met {
+		t.Errorf("without a placebo: %s", got)
+	}
+}
+
 func TestReadRaw(t *testing.T) {
 	if _, err := readRaw(strings.NewReader("{\"kind\":\"run\"}\nwhat\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("a bad line: %v, want an error that names line 2", err)
