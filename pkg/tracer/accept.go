@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -129,6 +130,27 @@ func (r *acceptReader) Close() {
 	}
 }
 
+// iterBuffers keep what iterators are read into. io.ReadAll would begin with 512
+// bytes each time, a system call and a copy for each step of its growth.
+var iterBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 32<<10); return &b }}
+
+// readInto is io.ReadAll into a buffer that is there.
+func readInto(b []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, cap(b))
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}
+
 // readIter runs it once and returns its records.
 func readIter[T any](it *link.Iter) ([]T, error) {
 	f, err := it.Open()
@@ -136,7 +158,10 @@ func readIter[T any](it *link.Iter) ([]T, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(f)
+	buf := iterBuffers.Get().(*[]byte)
+	defer iterBuffers.Put(buf)
+	b, err := readInto((*buf)[:0], f)
+	*buf = b
 	if err != nil {
 		return nil, err
 	}

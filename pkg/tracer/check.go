@@ -82,7 +82,7 @@ func trySignals(variants map[string]string) (signals []sample.Signal, refused st
 // checkHost is all that can be known without trying.
 func (h hostView) checkHost() []CheckLine {
 	lines := append([]CheckLine{h.checkKernel()}, h.checkCaps()...)
-	return append(lines, h.checkUnprivileged(), h.checkBTF(), h.checkLockdown(), h.checkTracefs(), h.checkSeccomp(),
+	return append(lines, h.checkUnprivileged(), h.checkBTF(), h.checkLockdown(), h.checkTracefs(), h.checkPerf(), h.checkSeccomp(),
 		h.checkUserNS(), h.checkPIDNS(), h.checkCGroupNS(), h.checkNetNS(), h.checkCGroups())
 }
 

@@ -183,6 +183,31 @@ func (h hostView) tracefsCure() string {
 	return "mount -t tracefs tracefs /sys/kernel/tracing (docker run -v /sys/kernel/tracing:/sys/kernel/tracing:ro)"
 }
 
+// perfIsClosed: Debian and Ubuntu know a kernel.perf_event_paranoid of 3 and
+// more, with which perf_event_open(2) takes CAP_SYS_ADMIN, whatever CAP_PERFMON
+// says (their patch "security,perf: Allow further restriction of perf_event_open").
+func (h hostView) perfIsClosed() bool {
+	n, err := strconv.Atoi(h.read(perfParanoid))
+	return err == nil && n >= 3 && !h.can(capSysAdmin)
+}
+
+const (
+	perfParanoid = "/proc/sys/kernel/perf_event_paranoid"
+	perfCure     = "sysctl kernel.perf_event_paranoid=2, or get CAP_SYS_ADMIN"
+)
+
+func (h hostView) checkPerf() CheckLine {
+	const name = "perf events"
+	level := h.read(perfParanoid)
+	switch {
+	case level == "":
+		return CheckLine{CheckWarn, name, perfParanoid + " is not there: without CONFIG_PERF_EVENTS there are no per-system-call tracepoints and no kprobes"}
+	case h.perfIsClosed():
+		return CheckLine{CheckWarn, name, "kernel.perf_event_paranoid=" + level + " forbids per-system-call tracepoints and kprobes without CAP_SYS_ADMIN: without fexit, accept falls back to a hook that every system call pays for, and refused clients may not be seen; cure: " + perfCure}
+	}
+	return CheckLine{CheckOK, name, "kernel.perf_event_paranoid=" + level}
+}
+
 // checkSeccomp: what a filter lets through, only trying tells.
 func (h hostView) checkSeccomp() CheckLine {
 	switch s := h.status("Seccomp"); s {

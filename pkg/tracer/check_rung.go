@@ -95,6 +95,8 @@ func (h hostView) nextStep(rung string, signals []sample.Signal, failed bool) st
 		return "get " + dacReadSearch + ", to read tracefs: " + h.capsCure(missing)[0]
 	case isRejectedFor(signals, "tracefs"):
 		return "make tracefs readable: " + h.tracefsCure()
+	case isRejectedFor(signals, "open perf event") && h.perfIsClosed():
+		return perfCure
 	case isRejectedFor(signals, "kernel.kptr_restrict"):
 		return "get CAP_SYSLOG: " + h.capsCure(missing)[0]
 	case rung == sample.RungTracepoints:

@@ -24,6 +24,7 @@ func bareHost() files {
 		"/proc/sys/kernel/osrelease":                 "6.12.1",
 		"/proc/sys/kernel/unprivileged_bpf_disabled": "2",
 		"/proc/self/status":                          status(allCaps, allCaps, "NSpid:\t7", "Seccomp:\t0", "NoNewPrivs:\t0"),
+		"/proc/sys/kernel/perf_event_paranoid":       "2",
 		"/proc/self/uid_map":                         "         0          0 4294967295",
 		"/proc/self/ns/user":                         "@" + firstUserNS,
 		"/proc/self/ns/pid":                          "@" + firstPIDNS,
@@ -110,6 +111,8 @@ var checkCases = []struct {
 	{name: "CAP_BPF and CAP_PERFMON only", files: files{"/proc/self/status": status(bpfCaps, allCaps)}, want: map[string][]string{
 		"capabilities": {CheckWarn, "enough to trace with: CAP_BPF, CAP_PERFMON", "without CAP_SYS_PTRACE", "without CAP_SYSLOG", "without CAP_DAC_READ_SEARCH", "without CAP_SYS_ADMIN",
 			"sudo setcap cap_bpf,cap_perfmon,cap_dac_read_search,cap_sys_ptrace,cap_syslog,cap_sys_admin+ep", "AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_DAC"}}},
+	{name: "the same as root", files: files{"/proc/self/status": status(bpfCaps, allCaps, "Uid:\t0\t0\t0\t0")}, want: map[string][]string{
+		"capabilities": {CheckWarn, "+ep", "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,"}}},
 	{name: "the same before 5.11", files: files{"/proc/self/status": status(bpfCaps, allCaps), "/proc/sys/kernel/osrelease": "5.10.0-46",
 		"/proc/self/limits": "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         65536                65536                bytes"},
 		stops: true, step: "get CAP_SYS_RESOURCE: sudo", want: map[string][]string{
@@ -138,6 +141,10 @@ var checkCases = []struct {
 		"tracefs": {CheckWarn, "every system call pays for", "cure: mount -t tracefs tracefs /sys/kernel/tracing"}}},
 	{name: "tracefs without system calls", files: files{noTracefs: "", "/sys/kernel/tracing/events/sched/sched_switch/id": "1"}, want: map[string][]string{
 		"tracefs": {CheckWarn, "CONFIG_FTRACE_SYSCALLS=y"}}},
+	{name: "perf events closed", files: files{"/proc/sys/kernel/perf_event_paranoid": "3", "/proc/self/status": status(bpfCaps, allCaps)}, want: map[string][]string{
+		"perf events": {CheckWarn, "perf_event_paranoid=3 forbids", "cure: sysctl kernel.perf_event_paranoid=2"}, "capabilities": {CheckWarn}}},
+	{name: "perf events closed to others", files: files{"/proc/sys/kernel/perf_event_paranoid": "3"}, want: map[string][]string{"perf events": {CheckOK, "=3"}}},
+	{name: "no perf events", files: files{"/proc/sys/kernel/perf_event_paranoid": ""}, want: map[string][]string{"perf events": {CheckWarn, "CONFIG_PERF_EVENTS"}}},
 	{name: "container's pid namespace", files: files{"/proc/self/ns/pid": childPIDNS}, stops: true, step: "docker run --pid=host", want: map[string][]string{
 		"pid namespace": {CheckFail, "one process for another", "--pid=host"}, "network ns": {CheckOK, "unknown"}}},
 	{name: "the same by NSpid", files: files{"/proc/self/ns/pid": "", "/proc/self/status": status(allCaps, allCaps, "NSpid:\t812\t7")}, stops: true, want: map[string][]string{
@@ -257,6 +264,9 @@ func TestRungs(t *testing.T) {
 		{"tracepoints", nil, []sample.Signal{byTracepoint, none, runq}, "", []string{"tracepoints: ", "not measured: wake", "seen less well than elsewhere: accept: no io_uring", "CONFIG_KPROBE_EVENTS"}, "approximate"},
 		{"tracefs", files{"/sys/kernel/tracing/events/syscalls/sys_exit_accept4/id": "", "/sys/kernel/debug/tracing/events/syscalls/sys_exit_accept/id": ""},
 			[]sample.Signal{noTracefs, runq}, "", []string{"next step: make tracefs readable: mount -t tracefs"}, "CAP_"},
+		{"perf events", files{"/proc/sys/kernel/perf_event_paranoid": "3", "/proc/self/status": status(bpfCaps, allCaps)},
+			[]sample.Signal{signalOf("accept", "sys_exit", sample.Exact, "no io_uring", []string{"tp_btf/sys_exit"}, "attach accept: open perf event: permission denied")}, "",
+			[]string{"next step: sysctl kernel.perf_event_paranoid=2"}, "not measured"},
 		{"addresses", files{"/proc/self/status": status(bpfCaps, allCaps)}, []sample.Signal{noAddress, runq}, "", []string{"approximate: listen", "next step: get CAP_SYSLOG: sudo herdtrace"}, "not measured"},
 		{"seccomp", files{"/proc/self/status": status(allCaps, allCaps, "Seccomp:\t2")}, nil, "no BPF", []string{"procfs: no BPF here", "--no-bpf", "next step: docker run --security-opt seccomp=unconfined"}, "exact"},
 		{"unknown", nil, []sample.Signal{none}, "no BPF", []string{"procfs: ", "not measured: wake", "see why the signals failed"}, "exact"},
