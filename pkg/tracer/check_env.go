@@ -88,9 +88,8 @@ func (h hostView) checkBTF() CheckLine {
 	return CheckLine{CheckOK, "kernel types", btfPath}
 }
 
-// The modes of lockdown (security/lockdown/lockdown.c).
+// The modes of lockdown that are not none (security/lockdown/lockdown.c).
 const (
-	lockdownNone            = "none"
 	lockdownIntegrity       = "integrity"
 	lockdownConfidentiality = "confidentiality"
 )
