@@ -336,6 +336,14 @@ func TestForcedRung(t *testing.T) {
 	} else {
 		oneLine(t, stderr, "wake=data_ready", "it takes BPF")
 	}
+	noProc := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none /proc && exec "$@"`, "sh", tool(t, "herdtrace"), "-d", "1s")
+	var talk bytes.Buffer
+	noProc.Stderr = &talk
+	noProc.Run()
+	if code := noProc.ProcessState.ExitCode(); code != 77 {
+		t.Errorf("without /proc: exit %d, want 77: %s", code, talk.String())
+	}
+	oneLine(t, talk.String(), "/proc", "not mounted")
 	if _, stderr, code := cli(t, nil, "--variant", "listen=magic", "-d", "1s"); code != 1 {
 		t.Errorf("no such variant: exit %d, want 1: %s", code, stderr)
 	}

@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"math"
+	"slices"
 
 	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -99,7 +100,11 @@ type sums struct {
 func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
 	accept := less(total.ListenOverflows, s.booked.AcceptQueue()+s.unattributed.AcceptQueue())
 	syn := less(total.ListenDrops-min(total.ListenDrops, total.ListenOverflows), s.booked.SynQueue+s.unattributed.SynQueue)
-	distribute(accept, entries, (*entry).acceptWeight, func(e *entry, n uint64) {
+	weight := (*entry).acceptWeight
+	if blind && !slices.ContainsFunc(entries, func(e *entry) bool { return e.acceptFull > 0 }) {
+		weight = (*entry).dropWeight // it was full between two looks: sk_drops tells where
+	}
+	distribute(accept, entries, weight, func(e *entry, n uint64) {
 		ack := uint64(0)
 		if blind && e != nil {
 			ack = min(n, less(e.unexplained, n+syn))
@@ -151,6 +156,8 @@ func (e *entry) acceptWeight() uint64 {
 	}
 	return fullWeight + 100*e.unexplained
 }
+
+func (e *entry) dropWeight() uint64 { return e.unexplained }
 
 func (e *entry) synWeight() uint64 {
 	if e.synFull == 0 {

@@ -65,6 +65,15 @@ func TestLedger(t *testing.T) {
 			listeners: []listener{with(full(16), sample.Refusals{AcceptQueueSYN: 4, AcceptQueueACK: 6}, true)},
 		},
 		{
+			name:  "blind: none was seen full, sk_drops tell which it was",
+			total: sample.TCPExt{ListenOverflows: 8, ListenDrops: 8},
+			blind: true,
+			listeners: []listener{
+				with(listener{raw: bpf.AcceptListener{Drops: 8}}, sample.Refusals{AcceptQueueSYN: 8}, true),
+				{},
+			},
+		},
+		{
 			name:         "the listener is gone",
 			total:        sample.TCPExt{ListenOverflows: 5, ListenDrops: 6},
 			listeners:    []listener{{}, {}},

@@ -39,6 +39,9 @@ func (t *Tracer) climb() (Rung, error) {
 	if err != nil {
 		return Rung{}, err
 	}
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		return Rung{}, fmt.Errorf("%w: read /proc: it is not mounted (mount -t proc proc /proc)", ErrHost)
+	}
 	reason := ""
 	switch {
 	case o.NoBPF:
@@ -57,9 +60,6 @@ func (t *Tracer) climb() (Rung, error) {
 		reason = strings.TrimPrefix(strings.TrimPrefix(err.Error(), ErrHost.Error()+": "), "load BPF programs: ")
 	}
 	r := Rung{sample.RungProcFS, reason}
-	if _, err := os.Stat("/proc/self/stat"); err != nil {
-		return r, fmt.Errorf("%w: %s; and without BPF it takes /proc, which is not mounted", ErrHost, reason)
-	}
 	t.from, err = newPollCollector(o)
 	if err != nil && errors.Is(err, ErrHost) && !o.NoBPF && alone == "" {
 		err = fmt.Errorf("%w: %s; and %s", ErrHost, reason, strings.TrimPrefix(err.Error(), ErrHost.Error()+": "))
