@@ -24,6 +24,7 @@ type costOptions struct {
 	loads    []string
 	tools    []string
 	programs bool
+	lead     bool
 	busy     time.Duration
 	out      string
 }
@@ -38,6 +39,7 @@ func runCost(ctx context.Context, args []string) error {
 	fs.StringSliceVar(&o.loads, "loads", nil, "these loads only (default: "+loadNames()+")")
 	fs.StringSliceVar(&o.tools, "tools", nil, `these tools only, e.g. "herdtrace,bpftrace runq" (default: all)`)
 	fs.BoolVar(&o.programs, "programs", true, "one more run with each tool, in which the kernel times its BPF programs")
+	fs.BoolVar(&o.lead, "lead", true, "before each run one that is not measured, in which a tool may settle: herdtrace keeps to its budget from the second second on")
 	fs.DurationVar(&o.busy, "busy", 20*time.Second, "then measure herdtrace alone on a busy machine for so long; 0: do not")
 	outFlags(fs, &e, &o.out, "cost")
 	if words, err := parseFlags(fs, "cost [flags]", args); err != nil {
@@ -198,7 +200,13 @@ func (b *bench) run(ctx context.Context, t *tool, once func() (result, error), r
 			return b.raw.add(record{Kind: kindAbsent, Load: rec.Load, Tool: t.name, Error: err.Error()})
 		}
 	}
-	err := measure(r, once, &rec)
+	var err error
+	if b.opts.lead {
+		_, err = once()
+	}
+	if err == nil {
+		err = measure(r, once, &rec)
+	}
 	stopErr := r.stop(&rec)
 	switch {
 	case ctx.Err() != nil:

@@ -126,7 +126,7 @@ func (c *cell) measure(ctx context.Context, e *env, raw *rawFile, round, ticks i
 		return err
 	}
 	rec := record{Kind: kindGrowth, Scene: c.scene.name, Size: c.size, Round: round}
-	err = watch(ctx, e, ticks, &rec)
+	err = watch(ctx, e, toolUnbound, ticks, &rec)
 	stop()
 	if err != nil {
 		return err
@@ -136,8 +136,8 @@ func (c *cell) measure(ctx context.Context, e *env, raw *rawFile, round, ticks i
 
 // watch runs herdtrace for so many seconds and fills rec in. The first second,
 // in which it looks at everything once, is not counted.
-func watch(ctx context.Context, e *env, ticks int, rec *record) error {
-	t := &tools[slices.IndexFunc(tools, func(t tool) bool { return t.name == toolHerdtrace })]
+func watch(ctx context.Context, e *env, name string, ticks int, rec *record) error {
+	t := &tools[slices.IndexFunc(tools, func(t tool) bool { return t.name == name })]
 	r, err := startTool(ctx, e, t)
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ func (b *bench) busy(ctx context.Context) error {
 		loaded <- err
 	}()
 	rec := record{Kind: kindGrowth, Scene: sceneBusy, Size: busyThreads, Round: 1}
-	err = watch(ctx, b.env, int(b.opts.busy.Seconds()), &rec)
+	err = watch(ctx, b.env, toolHerdtrace, int(b.opts.busy.Seconds()), &rec)
 	// Where requests timed out the machine was busy all the same.
 	if loadErr := <-loaded; loadErr != nil {
 		rec.Error = loadErr.Error()

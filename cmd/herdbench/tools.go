@@ -13,6 +13,7 @@ const (
 	toolNothing   = "nothing"
 	toolAgain     = "nothing again"
 	toolHerdtrace = "herdtrace"
+	toolUnbound   = "unbound herdtrace" // whatever it costs: growth must not be hidden by what is shed
 )
 
 // tool is what a load is run beside.
@@ -45,6 +46,10 @@ var tools = []tool{
 	{name: "herdtrace -o", brief: "the same, recording to a file", usesBPF: true, ready: "ready", lost: herdtraceLost, files: []string{"recording"},
 		argv: func(e *env, dir string) []string {
 			return []string{e.herdtrace, "-q", "--ready-file", filepath.Join(dir, "ready"), "-o", filepath.Join(dir, "recording")}
+		}},
+	{name: toolUnbound, brief: "all signals, nothing shed: herdtrace -q --budget off", usesBPF: true, ready: "ready", lost: herdtraceLost,
+		argv: func(e *env, dir string) []string {
+			return []string{e.herdtrace, "-q", "--budget", "off", "--ready-file", filepath.Join(dir, "ready")}
 		}},
 	bpftrace("bpftrace runq", "run-queue latency: wake-up, switch, a map", bpftraceRunq, "clear(@woken);"),
 	bpftrace("bpftrace accept", "EAGAIN of accept() by process", bpftraceAccept, ""),

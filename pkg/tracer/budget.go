@@ -16,7 +16,8 @@ const (
 	budgetEvery  = 900 * time.Millisecond // a tick may come a little early
 	budgetWarmup = 3 * time.Second
 	// budgetPatience is for how many judgements in a row it must be over before
-	// something is shed, and calmPatience under before something is restored.
+	// something is shed, unless the BPF programs alone are; and calmPatience under
+	// before something is restored.
 	budgetPatience = 2
 	calmPatience   = 5
 	// When something is shed, the cost is to fall to shedTo of the budget; it is
@@ -78,6 +79,7 @@ type budget struct {
 // costs are what a judgement goes by, in cores.
 type costs struct {
 	total   float64            // of now, with what is shed
+	bpf     float64            // of it, the programs: what attaching cost is not in it
 	signals map[string]float64 // what each signal's hooks cost while they are attached
 	threads float64            // what looking at threads costs at each tick
 	events  float64
@@ -108,7 +110,7 @@ func (s *shedStep) saving(c *costs) float64 {
 // judge takes or undoes steps, and reports whether it did.
 func (b *budget) judge(c *costs, now time.Time) bool {
 	b.judged, b.cost = now, c.total
-	if now.Sub(b.begun) < budgetWarmup {
+	if now.Sub(b.begun) < budgetWarmup && c.bpf <= b.limit {
 		return false
 	}
 	if c.total <= b.limit {
@@ -116,7 +118,7 @@ func (b *budget) judge(c *costs, now time.Time) bool {
 		return b.restore(c, now)
 	}
 	b.calm = 0
-	if b.over++; b.over < budgetPatience {
+	if b.over++; b.over < budgetPatience && c.bpf <= b.limit {
 		return false
 	}
 	return b.shed(c, now)

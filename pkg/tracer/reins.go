@@ -62,6 +62,7 @@ func (r *reins) costs(now time.Time) *costs {
 	events := r.events + less(unsent, r.unsent)
 	k := &costs{
 		total:   total + float64(user-r.user)/span,
+		bpf:     total,
 		signals: signals,
 		threads: r.c.sched.lookCost(r.interval),
 		events:  float64(events) * float64(eventCost) / span,

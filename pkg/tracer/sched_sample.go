@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/herdtrace/herdtrace/bpf"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -127,18 +128,23 @@ func (r *schedBase) threadSample(st *threadState) sample.Thread {
 	return s
 }
 
-// contention lists the longest.
+// contention lists the longest. There may be thousands of pairs: only those that
+// are listed are worth a name.
 func (r *schedBase) contention() []sample.Contention {
-	var out []sample.Contention
 	self := uint32(os.Getpid())
+	longest := make([]*bpf.SchedContention, 0, len(r.contended))
 	for i := range r.contended {
-		c := &r.contended[i]
-		if c.Who.Tgid != self {
-			out = append(out, sample.Contention{PID: c.Who.Tgid, Holder: c.Who.Holder, HolderComm: threadComm(c.Comm[:]), WaitNS: c.WaitNs})
+		if c := &r.contended[i]; c.Who.Tgid != self {
+			longest = append(longest, c)
 		}
 	}
-	slices.SortFunc(out, func(a, b sample.Contention) int {
-		return cmp.Or(cmp.Compare(b.WaitNS, a.WaitNS), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Holder, b.Holder))
+	slices.SortFunc(longest, func(a, b *bpf.SchedContention) int {
+		return cmp.Or(cmp.Compare(b.WaitNs, a.WaitNs), cmp.Compare(a.Who.Tgid, b.Who.Tgid), cmp.Compare(a.Who.Holder, b.Who.Holder))
 	})
-	return out[:min(len(out), sample.MaxContended)]
+	longest = longest[:min(len(longest), sample.MaxContended)]
+	out := make([]sample.Contention, 0, len(longest))
+	for _, c := range longest {
+		out = append(out, sample.Contention{PID: c.Who.Tgid, Holder: c.Who.Holder, HolderComm: threadComm(c.Comm[:]), WaitNS: c.WaitNs})
+	}
+	return out
 }
