@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// A machine that says nothing for so long has hung: a cell that is tried twice has
-// five minutes at most.
-const silenceLimit = 6 * time.Minute
+// A machine that says nothing for so long has hung: a cell may be tried twice, and
+// end by its limit both times.
+const silenceLimit = 2*cellLimit + time.Minute
 
 // commonCmdline: a kernel that panics leaves qemu at once, and what takes long in
 // an emulated machine and is of no use to us is left out.

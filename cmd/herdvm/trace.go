@@ -20,7 +20,7 @@ import (
 )
 
 // cellLimit ends a run that is stuck; what is killed is off.
-const cellLimit = 150 * time.Second
+const cellLimit = 5 * time.Minute
 
 // Files of a run, in the guest.
 const (
