@@ -26,20 +26,22 @@ func (v *View) cpuColumns() []column[*model.CPU] {
 	add := func(title string, keep, min int, has func(c) bool, of func(c) float64, form func(float64) string) column[c] {
 		return partly(title, keep, min, has, of, func(r c) string { return form(of(r)) })
 	}
+	runq := func(form func(float64) string) func(float64) string { return v.sampled(model.SignalRunq, form) }
+	netrx := func(form func(float64) string) func(float64) string { return v.sampled(model.SignalNetRX, form) }
 	return []column[c]{
 		number("CPU", 11, 4, func(r c) float64 { return float64(r.CPU.CPU) }, whole),
-		add("RUN", 10, v.wide(4), queued, ofRunq(runnable), v.roughly(factor)),
+		add("RUN", 10, v.wide(4), queued, ofRunq(runnable), runq(v.roughly(factor))),
 		add("MAX", 7, 3, complete, ofRunq(func(q q) float64 { return float64(q.Peak) }), whole),
 		add("BUSY", 6, 5, timed, func(r c) float64 { return r.BusyRatio }, v.roughly(percent)),
 		add("IDLE", 2, 5, timed, func(r c) float64 { return r.IdleRatio }, v.roughly(percent)),
-		add("UNCL", 9, 5, complete, ofRunq(func(q q) float64 { return q.UnclaimedRatio }), percent),
-		add("WAITp99", 7, 7, complete, ofRunq(func(q q) float64 { return q.WaitP99NS }), nanoseconds),
-		add("NET_RX%", 8, 7, hooked, func(r c) float64 { return r.NetRXRatio }, percentFine),
+		add("UNCL", 9, 5, complete, ofRunq(func(q q) float64 { return q.UnclaimedRatio }), runq(percent)),
+		add("WAITp99", 7, 7, complete, ofRunq(func(q q) float64 { return q.WaitP99NS }), runq(nanoseconds)),
+		add("NET_RX%", 8, 7, hooked, func(r c) float64 { return r.NetRXRatio }, netrx(percentFine)),
 		add("RXPKT/s", 7, 7, counted, func(r c) float64 { return r.PacketsPerS }, count),
 		add("DROP/s", 8, 6, counted, dropped, count),
 		add("SQUEEZE/s", 4, 9, counted, squeezed, count),
 		number("KSOFTIRQD", 3, 9, func(r c) float64 { return r.KsoftirqdRatio }, percentFine),
-		add("LATp99", 5, 6, hooked, func(r c) float64 { return r.LatencyP99NS }, nanoseconds),
+		add("LATp99", 5, 6, hooked, func(r c) float64 { return r.LatencyP99NS }, netrx(nanoseconds)),
 	}
 }
 

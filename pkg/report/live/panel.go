@@ -97,7 +97,7 @@ func (v *View) listenerColumns() []listenerColumn {
 		return func(x float64) string { return v.measured(signalAccept, form(x)) }
 	}
 	wake := func(form func(float64) string) func(float64) string {
-		return func(x float64) string { return v.measured(signalWake, form(x)) }
+		return v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, form(x)) })
 	}
 	tasks := func(x float64) string {
 		if v.polled() && x == 0 {
@@ -123,7 +123,7 @@ func (v *View) listenerColumns() []listenerColumn {
 func (v *View) threadColumns() []column[*model.Worker] {
 	type w = *model.Worker
 	accept := func(x float64) string { return v.measured(signalAccept, count(x)) }
-	wake := func(x float64) string { return v.measured(signalWake, count(x)) }
+	wake := v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, count(x)) })
 	timed := func(r w) bool { return !r.NoTimes }
 	return []column[*model.Worker]{
 		number("PID", 5, 7, func(r w) float64 { return float64(r.PID) }, whole),
@@ -133,7 +133,7 @@ func (v *View) threadColumns() []column[*model.Worker] {
 		number("WAKE/s", 9, 6, func(r w) float64 { return r.WakeupsPerS }, wake),
 		number("ACCEPT/s", 8, 8, func(r w) float64 { return r.AcceptsPerS }, accept),
 		number("EAGAIN/s", 3, 8, func(r w) float64 { return r.EAGAINPerS }, accept),
-		number("W/C", 7, 5, func(r w) float64 { return r.WakeupsPerAccept }, func(x float64) string { return v.measured(signalWake, factor(x)) }),
+		number("W/C", 7, 5, func(r w) float64 { return r.WakeupsPerAccept }, v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, factor(x)) })),
 		number("SHARE", 6, 5, func(r w) float64 { return r.Share }, func(x float64) string { return v.measured(signalAccept, percentFine(x)) }),
 		partly("RUN%", 2, 5, timed, func(r w) float64 { return r.RunRatio }, func(r w) string { return percentFine(r.RunRatio) }),
 		partly("WAIT%", 1, 5, timed, func(r w) float64 { return r.WaitRatio }, func(r w) string { return percentFine(r.WaitRatio) }),

@@ -4,6 +4,7 @@ package live
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
@@ -21,6 +22,17 @@ func (v *View) roughly(form func(float64) string) func(float64) string {
 
 // about marks s where there is no BPF, unless it is no number.
 func (v *View) about(s string) string { return about(v.polled() && s != none && s != "?", s) }
+
+// sampled is form for what comes of a signal that may be looked at a part of the
+// time, to save its cost: then it is an estimate.
+func (v *View) sampled(signal string, form func(float64) string) func(float64) string {
+	return func(x float64) string {
+		s := form(x)
+		return about(v.isSampled(signal) && s != none && s != "?" && !strings.HasPrefix(s, "~"), s)
+	}
+}
+
+func (v *View) isSampled(signal string) bool { return v.Frame != nil && v.Frame.Sampled(signal) }
 
 // wide is room for a number of so many columns, and its mark.
 func (v *View) wide(n int) int { return n + b2i(v.polled()) }

@@ -132,7 +132,7 @@ func (v *View) aboutPanel() string {
 		}
 	}
 	f := v.Frame
-	if f != nil && (v.UI.Panel == Herd && f.Accept != nil && f.Accept.Accuracy == sample.Approximate ||
+	if f != nil && (v.UI.Panel == Herd && !f.Sampled(model.SignalWake) && f.Accept != nil && f.Accept.Accuracy == sample.Approximate ||
 		v.UI.Panel == Queues && f.Queues != nil && f.Queues.Accuracy == sample.Approximate) {
 		text += " (approximate)"
 	}

@@ -259,7 +259,7 @@ func (v *View) acceptTotals() []string {
 		return []string{"not measured"}
 	}
 	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
-	wake := func(x float64) string { return v.measured(signalWake, perSecond(x)) }
+	wake := v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, perSecond(x)) })
 	conns := perSecond(a.ConnsPerS)
 	if v.unavailable(signalAccept) != nil {
 		conns = v.measured(signalWake, conns)

@@ -45,7 +45,7 @@ func (v *View) waits(form func(float64) string) func(float64) string {
 func causeColumns[T any](v *View, keep int, of func(T) *sample.RunTimes) []column[T] {
 	one := func(title string, keep int, known func(*model.Frame) bool, part func(causes) float64) column[T] {
 		return number(title, keep, 5, func(r T) float64 { return part(causesOf(of(r), v.Frame.Interval)) },
-			func(x float64) string { return v.knownBy(known, percent(x)) })
+			v.sampled(model.SignalRunq, func(x float64) string { return v.knownBy(known, percent(x)) }))
 	}
 	return []column[T]{
 		one("THR%", keep, (*model.Frame).QuotaWaitsKnown, func(c causes) float64 { return c.throttled }),
