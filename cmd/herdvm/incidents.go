@@ -23,10 +23,10 @@ type incident struct {
 var judged = map[string][]string{
 	"accept":      {"fexit", "syscall", "sys_exit"},
 	"wake":        {"data_ready", "fentry", "set_state"},
-	"listen":      {"fexit", "kprobe", "consume_skb", "tcp_ext"},
+	"listen":      {"fexit", "kprobe", "consume_skb", "tcp_ext", "sock_diag", "proc_net"},
 	"netrx":       {"softirq", "softnet"},
-	"cpu-backlog": {"reason", "location"},
-	"runq":        {"sched_info", "wakeups"},
+	"cpu-backlog": {"reason", "location", "softnet"},
+	"runq":        {"sched_info", "wakeups", "schedstat"},
 	"throttle":    {"stall_clock", "pelt_clock", "cpu_stat"},
 	"cputime":     {"proc_stat"},
 }
