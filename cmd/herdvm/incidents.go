@@ -69,7 +69,7 @@ func isIncident(name string) bool {
 // paced: the workers sleep between connections, so that each wake-up is known.
 func paced(name, mode string) incident {
 	return incident{name: name, signals: acceptSignals, run: runTraced, judge: judgeAccept,
-		args: []string{"accept", "--mode", mode, "--rate", "1000", "--conns", "300", "--duration", "60s"}}
+		args: []string{"accept", "--mode", mode, "--rate", "1000", "--conns", "500", "--duration", "60s"}}
 }
 
 func flood(name, mode string, more ...string) incident {
