@@ -147,11 +147,6 @@ func schedLab(t *testing.T, args ...string) *schedRun { return schedLabBy(t, nil
 // schedLabBy is schedLab with more arguments for herdtrace.
 func schedLabBy(t *testing.T, traceArgs []string, args ...string) *schedRun {
 	t.Helper()
-	return schedLabWith(t, nil, args...)
-}
-
-func schedLabWith(t *testing.T, traceArgs []string, args ...string) *schedRun {
-	t.Helper()
 	dir := t.TempDir()
 	ready, start, attached, ndjson := filepath.Join(dir, "ready"), filepath.Join(dir, "start"), filepath.Join(dir, "attached"), filepath.Join(dir, "out.ndjson")
 	lab := exec.Command(tool(t, "herdlab"), append([]string{"sched", "--ready-file", ready, "--wait-file", start, "--linger", "30s"}, args...)...)

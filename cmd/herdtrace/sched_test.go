@@ -26,7 +26,7 @@ func TestSchedExact(t *testing.T) {
 		{"--mode", "churn", "--switches", "1000000", "--churn", "500"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			r := schedLabWith(t, exactly, args...)
+			r := schedLabBy(t, exactly, args...)
 			r.checkThreads(t)
 			r.checkCGroups(t)
 			r.checkParts(t)
@@ -178,7 +178,7 @@ func TestWaitDecomposition(t *testing.T) {
 		t.Run(tt.args[1], func(t *testing.T) {
 			var seen []waitRecord
 			for range 3 {
-				seen = append(seen, schedLabWith(t, exactly, tt.args...).waits(t, tt.pinned))
+				seen = append(seen, schedLabBy(t, exactly, tt.args...).waits(t, tt.pinned))
 				if tt.ok(seen[len(seen)-1]) {
 					return
 				}

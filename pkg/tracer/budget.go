@@ -131,7 +131,7 @@ func (b *budget) shed(c *costs, now time.Time) bool {
 			break
 		}
 		saves := s.saving(c)
-		if s.taken || saves < worthwhile*b.limit || s.mode == paceOff && !b.taken(s.what, paceSampled) {
+		if s.taken || saves < worthwhile*b.limit || s.mode == paceOff && !b.sampledBefore(s.what, now) {
 			continue
 		}
 		s.taken, s.since, s.saves = true, now, saves
@@ -144,6 +144,17 @@ func (b *budget) shed(c *costs, now time.Time) bool {
 		b.over = 0
 	}
 	return did
+}
+
+// sampledBefore reports whether the signal was sampled before this judgement: it is
+// given up only when that has turned out not to be enough.
+func (b *budget) sampledBefore(what string, now time.Time) bool {
+	for _, s := range b.steps {
+		if s.what == what && s.mode == paceSampled {
+			return s.taken && s.since.Before(now)
+		}
+	}
+	return false
 }
 
 // taken reports whether the signal is shed to that degree.
