@@ -41,7 +41,7 @@ func judgeFrozen(l *Limits, past *window, f *model.Frame, now *model.Process) ve
 	case last.claimedNS > could+l.DriftNS && last.claimedNS > l.JumpRatio*last.ranForNS+l.DriftNS:
 		what = fmt.Sprintf("/proc/%d/stat jumped by %s in %s, more than its %s can use; the scheduler ran it for %s",
 			now.PID, durationText(last.claimedNS), durationText(float64(last.interval)), model.Plural(max(now.Threads, 1), "thread"), durationText(last.ranForNS))
-	case all.claims >= l.FrozenTicks && v.weight > drift(l, all):
+	case all.claims >= l.FrozenTicks && v.weight > drift(l, all) && (f.EndsKnown() || all.claimedNS < all.ranForNS):
 		what = fmt.Sprintf("/proc/%d/stat grew by %s in %s, and the scheduler ran it for %s",
 			now.PID, durationText(all.claimedNS), durationText(float64(all.interval)), durationText(all.ranForNS))
 	default:

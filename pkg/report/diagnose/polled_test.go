@@ -138,3 +138,25 @@ func TestContentionWithoutBPF(t *testing.T) {
 		}
 	}
 }
+
+// TestEndsUnseen: a process whose threads come and go claims a little more in
+// each tick than was seen to run, and is sound all the same.
+func TestEndsUnseen(t *testing.T) {
+	for _, sampled := range []bool{false, true} {
+		s, _ := claiming(t, 0.005, 0.026)
+		if sampled {
+			s.header.Signals = []sample.Signal{{Name: model.SignalRunq, Variant: "sched_info", Accuracy: sample.Exact}}
+		} else {
+			s.header.Signals = withoutBPF(t).header.Signals
+		}
+		for range 12 {
+			now := s.sample()
+			if sampled {
+				now.Self.Budget = &sample.Budget{Shed: []sample.Shed{{What: model.SignalRunq, How: sample.ShedSampled, Now: true}}}
+			}
+			if got := s.set.Update(s.builder.Build(now)); len(got) > 0 {
+				t.Fatalf("sampled %v: %v", sampled, sentences(got))
+			}
+		}
+	}
+}

@@ -68,5 +68,9 @@ func (f *Frame) DropDevicesKnown() bool {
 // with what the scheduler ran: threads that ended unseen are in the one alone.
 func (f *Frame) Claims(claimedNS, ranNS float64) bool {
 	const steps = 50e6 // claims go in steps of 10 ms, two of them
-	return !f.RunqPolled() || claimedNS <= ranNS+steps
+	return f.EndsKnown() || claimedNS <= ranNS+steps
 }
+
+// EndsKnown reports whether it is known what threads did up to their end: not
+// where they are looked up now and then.
+func (f *Frame) EndsKnown() bool { return !f.RunqPolled() && !f.Sampled(SignalRunq) }
