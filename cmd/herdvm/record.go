@@ -84,16 +84,17 @@ type listenerRecord struct {
 	EAGAINs     int64  `json:"accept_eagain_total"`
 	Wakeups     int64  `json:"wakeups_total"`
 
-	AcceptQueueMax  uint32 `json:"accept_queue_max"`
-	AcceptQueuePeak uint32 `json:"accept_queue_peak"`
-	SynQueueMax     uint32 `json:"syn_queue_max"`
-	SynQueuePeak    uint32 `json:"syn_queue_peak"`
-	Refusals        places `json:"refusals"`
-	RefusalsTotal   int64  `json:"refusals_total"`
-	Seen            int64  `json:"refusals_seen_total"`
-	Clients         int64  `json:"refused_clients"`
-	Estimated       bool   `json:"refused_clients_estimated"`
-	CookiesSent     int64  `json:"syncookies_sent_total"`
+	AcceptQueueMax  uint32  `json:"accept_queue_max"`
+	AcceptQueuePeak uint32  `json:"accept_queue_peak"`
+	SynQueueLen     *uint32 `json:"syn_queue_len"` // nil: not seen
+	SynQueueMax     uint32  `json:"syn_queue_max"`
+	SynQueuePeak    uint32  `json:"syn_queue_peak"`
+	Refusals        places  `json:"refusals"`
+	RefusalsTotal   int64   `json:"refusals_total"`
+	Seen            int64   `json:"refusals_seen_total"`
+	Clients         int64   `json:"refused_clients"`
+	Estimated       bool    `json:"refused_clients_estimated"`
+	CookiesSent     int64   `json:"syncookies_sent_total"`
 }
 
 // places are refusals by where they happened.

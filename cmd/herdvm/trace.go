@@ -153,7 +153,7 @@ func queueFills() bool {
 	return slices.ContainsFunc(last.Listeners, func(l listenerRecord) bool {
 		// Without BPF the SYN queue is not seen, and no SYN either: there is nothing
 		// to wait for.
-		return l.Port == 8080 && (l.SynQueueMax == 0 || l.AcceptQueueMax > 0 && 2*l.AcceptQueuePeak >= l.AcceptQueueMax || l.SynQueueMax > 0 && 2*l.SynQueuePeak >= l.SynQueueMax)
+		return l.Port == 8080 && (l.SynQueueLen == nil || l.AcceptQueueMax > 0 && 2*l.AcceptQueuePeak >= l.AcceptQueueMax || l.SynQueueMax > 0 && 2*l.SynQueuePeak >= l.SynQueueMax)
 	})
 }
 
