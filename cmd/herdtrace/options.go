@@ -190,9 +190,9 @@ Usage: herdtrace [flags] [-- command args...]
 
 Flags:
 %s
-Exit codes: 0 ok, 1 failed, 2 usage, 77 this host cannot be traced, 125 herdtrace
-failed while the command ran, 126/127 the command cannot be run/found, else the
-command's own code (128+n for signal n).
+Exit codes: 0 ok, 1 failed, 2 usage, 77 this host cannot be traced (check: or not
+with BPF), 125 herdtrace failed while the command ran, 126/127 the command cannot
+be run/found, else the command's own code (128+n for signal n).
 `, o.flags.FlagUsages())
 	return err
 }

@@ -154,7 +154,7 @@ func check(o *options, args []string) error {
 	if o.json != "" {
 		return checkJSON(o)
 	}
-	checks := tracer.Check(o.variants)
+	checks := tracer.Check(o.variants, o.noBPF)
 	good := true
 	for _, c := range checks {
 		if _, err := fmt.Fprintf(os.Stdout, "%-5s %-14s %s\n", c.State, c.Name, c.Text); err != nil {

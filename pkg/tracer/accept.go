@@ -49,6 +49,7 @@ type acceptReader struct {
 	seeded                      bool           // the listeners that were there at attach are known
 	started                     bool           // a Sample was read
 	byState                     bool           // Ready is counted for a port, not a socket
+	acceptsCounted              bool           // so what was accepted is known
 	listen                      *listenReader  // nil: the signal is not measured
 	est                         *wakeEstimates // nil as long as the wake hooks were always there
 }
@@ -81,13 +82,14 @@ type workerState struct {
 
 func newAcceptReader(k *kernel, o *Options, born map[uint32]*sample.TCPExt) (r *acceptReader, err error) {
 	r = &acceptReader{
-		opts:      o,
-		listeners: k.mapOf("listeners"),
-		workers:   k.mapOf("workers"),
-		retired:   k.mapOf("retired"),
-		byInode:   make(map[uint64]*listenerState),
-		procs:     newProcCache(),
-		byState:   k.hasFlag(SignalWake, flagByState),
+		opts:           o,
+		listeners:      k.mapOf("listeners"),
+		workers:        k.mapOf("workers"),
+		retired:        k.mapOf("retired"),
+		byInode:        make(map[uint64]*listenerState),
+		procs:          newProcCache(),
+		byState:        k.hasFlag(SignalWake, flagByState),
+		acceptsCounted: k.chosen[SignalAccept] != nil,
 	}
 	if k.chosen[SignalListen] != nil {
 		r.listen = newListenReader(k, born)
@@ -224,6 +226,7 @@ func (r *acceptReader) read(final bool) (*sample.Accept, []sample.Event, error) 
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.Inode, b.Inode))
 	})
 	r.forgetClosed()
+	r.sweepEstimates()
 	events := r.selected(r.events)
 	r.events = nil
 	return out, events, nil
@@ -327,6 +330,7 @@ func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
 	}
 	if ls.closed && raw.Live != 0 {
 		ls.reopen()
+		r.est.forget(raw.Ino)
 	}
 	ls.raw = *raw
 	if r.listen != nil && raw.Protocol != 0 {

@@ -304,7 +304,7 @@ func (k *kernel) resume(signal string) error {
 	var done []io.Closer
 	for i := range v.hooks {
 		h := &v.hooks[i]
-		if h.demand || k.missing[h.program] {
+		if h.demand || h.optional && k.missing[h.key()] {
 			continue
 		}
 		l, err := k.attachAgain(h)
@@ -334,11 +334,12 @@ func (k *kernel) attachHook(h *hook) (io.Closer, error) {
 // attachAgain loads the program anew where it must be: before 5.13 one for fentry
 // or fexit attaches only once (kernel/bpf/syscall.c: bpf_tracing_prog_attach()).
 func (k *kernel) attachAgain(h *hook) (io.Closer, error) {
-	l, err := attach(h, k.programs[h.program])
-	if err == nil {
-		return l, nil
+	if p := k.programs[h.program]; p != nil {
+		if l, err := attach(h, p); err == nil {
+			return l, nil
+		}
+		k.unload(h.program)
 	}
-	k.unload(h.program)
 	return k.attachHook(h)
 }
 

@@ -64,16 +64,15 @@ func newSteps() []*shedStep {
 // budget keeps the cost of tracing within bounds. It only decides: what it
 // decides on is measured, and done, by others.
 type budget struct {
-	limit   float64 // cores; 0: none
-	cores   int
-	steps   []*shedStep
-	begun   time.Time
-	judged  time.Time
-	over    int // judgements in a row
-	calm    int
-	cost    float64 // cores, as last judged
-	stuck   bool    // over, and there is nothing left to shed
-	changed bool    // by the last judgement
+	limit  float64 // cores; 0: none
+	cores  int
+	steps  []*shedStep
+	begun  time.Time
+	judged time.Time
+	over   int // judgements in a row
+	calm   int
+	cost   float64 // cores, as last judged
+	stuck  bool    // over, and there is nothing left to shed
 }
 
 // costs are what a judgement goes by, in cores.
@@ -210,8 +209,8 @@ func (b *budget) sample(now time.Time) *sample.Budget {
 	if b.limit <= 0 {
 		return nil
 	}
-	n := float64(b.cores)
-	out := &sample.Budget{Limit: b.limit / n, Cost: b.cost / n, Exceeded: b.stuck}
+	out := &sample.Budget{Limit: b.limit / float64(b.cores)}
+	b.judgement(out)
 	for _, s := range b.steps {
 		if s.times == 0 {
 			continue
@@ -223,4 +222,9 @@ func (b *budget) sample(now time.Time) *sample.Budget {
 		out.Shed = append(out.Shed, sample.Shed{What: s.what, How: s.how, Now: s.taken, TimesTotal: s.times, ForNS: uint64(spent)})
 	}
 	return out
+}
+
+// judgement fills in what was found out last.
+func (b *budget) judgement(out *sample.Budget) {
+	out.Cost, out.Exceeded = b.cost/float64(b.cores), b.stuck
 }

@@ -28,11 +28,11 @@ type CheckLine struct {
 }
 
 // Check looks at everything that tracing needs on this host. It finds out what
-// attaches by attaching it, and leaves nothing behind.
-func Check(variants map[string]string) []CheckLine {
+// attaches by attaching it, or without BPF, and leaves nothing behind.
+func Check(variants map[string]string, noBPF bool) []CheckLine {
 	host := hostView{}
 	lines := host.checkHost()
-	signals, refused, err := trySignals(variants)
+	signals, refused, err := trySignals(&Options{Variants: variants, NoBPF: noBPF})
 	work := 0
 	for i := range signals {
 		l := checkSignal(&signals[i])
@@ -58,9 +58,8 @@ func Check(variants map[string]string) []CheckLine {
 // trySignals traces for as long as it takes to attach, so that what cannot be
 // read once it is attached is known, too. Where BPF was refused, it says why; where
 // nothing can be measured, the signals are those that were refused one by one.
-func trySignals(variants map[string]string) (signals []sample.Signal, refused string, err error) {
-	o := Options{Variants: variants}
-	t, err := Open(o)
+func trySignals(o *Options) (signals []sample.Signal, refused string, err error) {
+	t, err := Open(*o)
 	if err == nil {
 		defer t.Close()
 		if t.header.Rung == sample.RungProcFS {
@@ -68,10 +67,10 @@ func trySignals(variants map[string]string) (signals []sample.Signal, refused st
 		}
 		return t.header.Signals, refused, nil
 	}
-	if (hostView{}).preflight() != nil {
+	if o.NoBPF || (hostView{}).preflight() != nil {
 		return nil, "", err
 	}
-	k, loadErr := loadKernel(&o)
+	k, loadErr := loadKernel(o)
 	if loadErr != nil {
 		return nil, "", err
 	}

@@ -91,7 +91,7 @@ func TestGroupsUnseen(t *testing.T) {
 		g.active(id)
 		g.setWaits(&bpf.SchedWaits{CgroupId: id}, 1)
 	}
-	g.samples(false)
+	g.samples(true, false)
 	if len(g.groups)+len(g.waits)+len(g.pending) != 0 || len(g.dropped) != 100 {
 		t.Errorf("%d groups, %d waits, %d pending are kept, and %d dropped", len(g.groups), len(g.waits), len(g.pending), len(g.dropped))
 	}

@@ -128,7 +128,6 @@ func (r *netrxReader) dropped() uint64 {
 }
 
 func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) {
-	now := time.Now()
 	var counts []bpf.NetrxNetRx
 	if r.softirqs != nil {
 		var err error
@@ -141,7 +140,7 @@ func (r *netrxReader) fillCPUs(cpus []sample.CPU, n *sample.NetRX) {
 			c.Softnet = r.softnet.of(c.CPU)
 		}
 		if c.CPU < len(counts) && !(r.est != nil && r.est.off) {
-			r.estimated(c.CPU, &counts[c.CPU], now)
+			r.estimated(c.CPU, &counts[c.CPU])
 			c.SoftIRQ = softIRQOf(&counts[c.CPU])
 		}
 		if pid, ok := r.ksoftirqd[c.CPU]; ok {

@@ -28,14 +28,14 @@ const (
 // paced reads the counters of a signal whose hooks come and go.
 type paced interface {
 	// settle takes in what was counted up to now.
-	settle(now time.Time) error
+	settle() error
 	// mark begins a span by which the signal is to be extrapolated.
-	mark(now time.Time)
+	mark()
 	// pause says that the hooks were detached; guess: its counters go on.
-	pause(now time.Time, guess bool)
+	pause(guess bool)
 	// resume is called before the hooks are attached again, to clear what the
 	// programs would take for the present; resumed after it.
-	resume(now time.Time) error
+	resume() error
 	resumed()
 }
 
@@ -63,15 +63,16 @@ func (p *pacer) set(signal string, mode pacing, now time.Time) {
 	}
 	p.modes[signal] = mode
 	if mode == paceOff && !p.kern.isAttached(signal) {
-		p.of[signal].pause(now, false)
+		p.count(p.of[signal].settle())
+		p.of[signal].pause(false)
 	}
 	if mode == paceSampled {
 		p.on, p.turned = true, now
 	}
-	p.apply(now)
+	p.apply()
 	if mode == paceSampled {
-		p.count(p.of[signal].settle(now))
-		p.of[signal].mark(now)
+		p.count(p.of[signal].settle())
+		p.of[signal].mark()
 	}
 }
 
@@ -117,10 +118,10 @@ func (p *pacer) rotate(now time.Time) {
 		return
 	}
 	p.on, p.turned = !p.on, now
-	p.apply(now)
+	p.apply()
 }
 
-func (p *pacer) apply(now time.Time) {
+func (p *pacer) apply() {
 	for signal, reader := range p.of {
 		mode := p.modes[signal]
 		want := mode == paceFull || mode == paceSampled && p.on
@@ -128,15 +129,29 @@ func (p *pacer) apply(now time.Time) {
 			continue
 		}
 		p.self.take()
-		p.count(reader.settle(now))
+		p.count(reader.settle())
 		if !want {
 			p.kern.pause(signal)
-			reader.pause(now, mode == paceSampled)
+			reader.pause(mode == paceSampled)
 			continue
 		}
-		p.count(reader.resume(now))
-		p.count(p.kern.resume(signal))
+		p.count(reader.resume())
+		if err := p.kern.resume(signal); err != nil {
+			p.count(err)
+			reader.pause(mode == paceSampled)
+			continue
+		}
 		reader.resumed()
+	}
+}
+
+// retry attaches what should be there and could not be attached again.
+func (p *pacer) retry() {
+	for signal := range p.of {
+		if p.modes[signal] == paceFull && !p.kern.isAttached(signal) {
+			p.apply()
+			return
+		}
 	}
 }
 

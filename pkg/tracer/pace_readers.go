@@ -6,6 +6,7 @@ package tracer
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/herdtrace/herdtrace/bpf"
@@ -29,36 +30,36 @@ func (r *netrxReader) readSoftirqs() (counts []bpf.NetrxNetRx, err error) {
 }
 
 // estimated replaces a core's counters by what they come to.
-func (r *netrxReader) estimated(cpu int, raw *bpf.NetrxNetRx, now time.Time) {
+func (r *netrxReader) estimated(cpu int, raw *bpf.NetrxNetRx) {
 	if r.est == nil {
 		return
 	}
-	v := r.est.see(cpu, softirqVector(raw), now)
+	v := r.est.see(cpu, softirqVector(raw), float64(monoNS()))
 	raw.Count, raw.RunNs, raw.LatencyNs = v[0], v[1], v[2]
 	copy(raw.Latency[:], v[3:])
 }
 
-func (r pacedNetRX) settle(now time.Time) error {
+func (r pacedNetRX) settle() error {
 	if r.est == nil {
-		r.est = newEstimates[int](now)
+		r.est = newEstimates[int]()
 	}
 	counts, err := r.readSoftirqs()
 	for cpu := range counts {
-		r.est.see(cpu, softirqVector(&counts[cpu]), now)
+		r.est.see(cpu, softirqVector(&counts[cpu]), float64(monoNS()))
 	}
 	return err
 }
 
-func (r pacedNetRX) mark(now time.Time) { r.est.mark(now) }
+func (r pacedNetRX) mark() { r.est.mark() }
 
-func (r pacedNetRX) pause(now time.Time, guess bool) {
+func (r pacedNetRX) pause(guess bool) {
 	r.latency.pause()
-	r.est.pause(now, guess)
+	r.est.pause(guess)
 }
 
 // resume: an entry whose exit was not seen would look like one long softirq.
-func (r pacedNetRX) resume(now time.Time) error {
-	r.est.resume(now)
+func (r pacedNetRX) resume() error {
+	r.est.resume()
 	counts, err := r.readSoftirqs()
 	if err != nil {
 		return err
@@ -85,45 +86,91 @@ type workerID struct {
 // counted by another signal, and goes on.
 type pacedWake struct{ *acceptReader }
 
-// wakeEstimates are nil as long as nothing was sampled.
+// wakeEstimates are nil as long as nothing was sampled. They go on with what was
+// accepted, which is always counted, so that wake-ups per connection hold also
+// where connections come in bursts; where that is not measured, with the time.
 type wakeEstimates struct {
 	workers *estimates[workerID]
 	ready   *estimates[uint64] // by inode
-	settled int
+	byTime  bool
+	took    map[workerID]uint64 // accepts, as last seen
+	clock   map[uint64]float64  // accepts of a listener, those of ended workers included
+	ticks   int
 }
 
 func wakeVector(w *bpf.AcceptWorker) []uint64 {
 	return []uint64{w.Wakeups, w.Wasted, w.Drains, w.EmptyWakeups, w.EmptyBursts, w.EmptyNs}
 }
 
-// estimated replaces the worker's counters by what they come to.
-func (e *wakeEstimates) estimated(w *bpf.AcceptWorker, now time.Time) {
-	v := e.workers.see(workerID{w.Ino, w.StartNs, w.Tid}, wakeVector(w), now)
-	w.Wakeups, w.Wasted, w.Drains, w.EmptyWakeups, w.EmptyBursts, w.EmptyNs = v[0], v[1], v[2], v[3], v[4], v[5]
-}
-
-// estimateWorkers does so for all, where the signal is or was sampled.
+// estimateWorkers replaces the counters of workers by what they come to, where the
+// signal is or was sampled. They are all that there are.
 func (r *acceptReader) estimateWorkers(raws []bpf.AcceptWorker) {
 	if r.est == nil {
 		return
 	}
-	now := time.Now()
+	clocks := r.est.clocks(raws)
 	for i := range raws {
-		r.est.estimated(&raws[i], now)
+		w := &raws[i]
+		v := r.est.workers.see(workerID{w.Ino, w.StartNs, w.Tid}, wakeVector(w), clocks(w.Ino))
+		w.Wakeups, w.Wasted, w.Drains, w.EmptyWakeups, w.EmptyBursts, w.EmptyNs = v[0], v[1], v[2], v[3], v[4], v[5]
 	}
 }
 
-// ready is how often the listener's socket became ready.
+// clocks returns what goes on at each listener.
+func (e *wakeEstimates) clocks(raws []bpf.AcceptWorker) func(ino uint64) float64 {
+	if e.byTime {
+		now := float64(monoNS())
+		return func(uint64) float64 { return now }
+	}
+	for i := range raws {
+		w := &raws[i]
+		id := workerID{w.Ino, w.StartNs, w.Tid}
+		e.clock[w.Ino] += float64(less(w.Accepts, e.took[id]))
+		e.took[id] = w.Accepts
+	}
+	return func(ino uint64) float64 { return e.clock[ino] }
+}
+
+// ready is how often the listener's socket became ready; of use where what was
+// accepted is not known.
 func (r *acceptReader) ready(raw *bpf.AcceptListener) uint64 {
 	if r.est == nil {
 		return raw.Ready
 	}
-	return r.est.ready.see(raw.Ino, []uint64{raw.Ready}, time.Now())[0]
+	return r.est.ready.see(raw.Ino, []uint64{raw.Ready}, float64(monoNS()))[0]
 }
 
-func (r pacedWake) settle(now time.Time) error {
+// sweepEstimates is called at each tick, when all were seen.
+func (r *acceptReader) sweepEstimates() {
 	if r.est == nil {
-		r.acceptReader.est = &wakeEstimates{workers: newEstimates[workerID](now), ready: newEstimates[uint64](now)}
+		return
+	}
+	for _, ls := range r.byInode {
+		r.ready(&ls.raw)
+	}
+	if r.est.ticks++; r.est.ticks%64 == 0 {
+		r.est.workers.sweep()
+		r.est.ready.sweep()
+		maps.DeleteFunc(r.est.took, func(id workerID, _ uint64) bool { return r.est.workers.of[id] == nil })
+		maps.DeleteFunc(r.est.clock, func(ino uint64, _ float64) bool { return r.byInode[ino] == nil })
+	}
+}
+
+// forget is for a listener whose workers begin to count anew.
+func (e *wakeEstimates) forget(ino uint64) {
+	if e == nil {
+		return
+	}
+	maps.DeleteFunc(e.workers.of, func(id workerID, _ *estimate) bool { return id.ino == ino })
+	maps.DeleteFunc(e.took, func(id workerID, _ uint64) bool { return id.ino == ino })
+}
+
+func (r pacedWake) settle() error {
+	if r.est == nil {
+		r.acceptReader.est = &wakeEstimates{
+			workers: newEstimates[workerID](), ready: newEstimates[uint64](), byTime: !r.acceptsCounted,
+			took: make(map[workerID]uint64), clock: make(map[uint64]float64),
+		}
 	}
 	workers, err := readIter[bpf.AcceptWorker](r.itWorkers)
 	if err != nil {
@@ -137,28 +184,24 @@ func (r pacedWake) settle(now time.Time) error {
 	for i := range listeners {
 		r.ready(&listeners[i])
 	}
-	if r.est.settled++; r.est.settled%64 == 0 {
-		r.est.workers.sweep()
-		r.est.ready.sweep()
-	}
 	return nil
 }
 
-func (r pacedWake) mark(now time.Time) {
-	r.est.workers.mark(now)
-	r.est.ready.mark(now)
+func (r pacedWake) mark() {
+	r.est.workers.mark()
+	r.est.ready.mark()
 }
 
-func (r pacedWake) pause(now time.Time, guess bool) {
-	r.est.workers.pause(now, guess)
-	r.est.ready.pause(now, guess)
+func (r pacedWake) pause(guess bool) {
+	r.est.workers.pause(guess)
+	r.est.ready.pause(guess)
 }
 
 // resume clears nothing: a window that was open is closed by the first socket
 // that becomes ready, and what is said of a thread holds until it is woken.
-func (r pacedWake) resume(now time.Time) error {
-	r.est.workers.resume(now)
-	r.est.ready.resume(now)
+func (r pacedWake) resume() error {
+	r.est.workers.resume()
+	r.est.ready.resume()
 	return nil
 }
 
@@ -173,11 +216,11 @@ func runqVector(q *sample.Runq) []uint64 {
 }
 
 // estimated replaces a core's counters by what they come to.
-func (r *schedReader) estimated(cpu int, q *sample.Runq, now time.Time) {
+func (r *schedReader) estimated(cpu int, q *sample.Runq) {
 	if r.est == nil {
 		return
 	}
-	v := r.est.see(cpu, runqVector(q), now)
+	v := r.est.see(cpu, runqVector(q), float64(monoNS()))
 	q.BusyNS, q.IdleNS, q.Switches, q.WaitNS, q.Waits, q.ThrottledNS, q.UnclaimedNS = v[0], v[1], v[2], v[3], v[4], v[5], v[6]
 	copy(q.Wait, v[7:])
 	if r.est.paused {
@@ -188,36 +231,35 @@ func (r *schedReader) estimated(cpu int, q *sample.Runq, now time.Time) {
 // rqClock is about now, on the run queues' clock.
 func (r *schedReader) rqClock() uint64 { return uint64(int64(monoNS()) + r.clockAhead) }
 
-func (r pacedRunq) settle(now time.Time) error {
+func (r pacedRunq) settle() error {
 	if r.est == nil {
-		r.schedReader.est = newEstimates[int](now)
+		r.schedReader.est = newEstimates[int]()
 	}
 	var raw bpf.SchedCore
 	for _, cpu := range r.online {
 		if err := r.cores.Lookup(uint32(cpu), &raw); err != nil {
 			return fmt.Errorf("read core %d: %w", cpu, err)
 		}
-		r.est.see(cpu, runqVector(runqOf(&raw, r.epoch, r.rqClock())), now)
+		r.est.see(cpu, runqVector(runqOf(&raw, r.epoch, r.rqClock())), float64(monoNS()))
 	}
 	return nil
 }
 
-func (r pacedRunq) mark(now time.Time) {
-	r.est.mark(now)
-	r.span = now
-	r.times = hostTimes()
+func (r pacedRunq) mark() {
+	r.est.mark()
+	r.span, r.times = time.Now(), hostTimes()
 }
 
 // pause gives a core that did not switch in the whole span the turn that
 // /proc/stat saw there.
-func (r pacedRunq) pause(now time.Time, guess bool) {
+func (r pacedRunq) pause(guess bool) {
 	if r.est.paused {
-		r.est.pause(now, guess)
+		r.est.pause(guess)
 		return
 	}
-	span := uint64(now.Sub(r.est.at))
 	after := hostTimes()
 	for cpu, x := range r.est.of {
+		span := uint64(max(x.reached-x.openedAt, 0))
 		known := less(x.total[0], x.opened[0]) + less(x.total[1], x.opened[1])
 		was, is := r.times[cpu], after[cpu]
 		if known >= span/2 || was == nil || is == nil {
@@ -229,8 +271,8 @@ func (r pacedRunq) pause(now time.Time, guess bool) {
 			x.total[1] += span - known
 		}
 	}
-	r.est.pause(now, guess)
-	r.attachedFor += now.Sub(r.span)
+	r.est.pause(guess)
+	r.attachedFor += time.Since(r.span)
 }
 
 func hostTimes() map[int]*sample.CPUTimes {
@@ -242,10 +284,18 @@ func hostTimes() map[int]*sample.CPUTimes {
 	return out
 }
 
-// resume forgets which turn each core was in: it may have had many since.
-func (r pacedRunq) resume(now time.Time) error {
-	r.est.resume(now)
+// resume forgets which turn each core was in, and which run queue was stopped:
+// there may have been many since.
+func (r pacedRunq) resume() error {
+	now := time.Now()
+	if r.est.off {
+		r.scaledAt, r.attachedFor = now, 0
+	}
+	r.est.resume()
 	r.span, r.times = now, hostTimes()
+	if err := r.stalls.forget(); err != nil {
+		return err
+	}
 	var raw bpf.SchedCore
 	for cpu := range uint32(r.possible) {
 		if err := r.cores.Lookup(cpu, &raw); err != nil {
@@ -266,6 +316,7 @@ func (r pacedRunq) resumed() {}
 // stand for more.
 func (r *schedReader) waitScale() float64 {
 	if r.est == nil {
+		r.scaledAt = time.Now()
 		return 1
 	}
 	now := time.Now()

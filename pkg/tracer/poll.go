@@ -24,9 +24,7 @@ type pollCollector struct {
 	accept   *acceptReader // nil: not measured
 	netrx    *netrxReader
 	sched    *pollSched    // nil: not measured
-	spent    time.Duration // CPU time of ours, by the last tick
-	cost     time.Duration // of it, since the tick before
-	at       time.Time     // of the last tick
+	cost     time.Duration // CPU time of ours that the last tick took
 	skipped  uint64
 }
 
@@ -67,7 +65,6 @@ func newPollCollector(o *Options) (*pollCollector, error) {
 	if c.sched != nil {
 		c.sched.noteHierarchy()
 	}
-	c.spent, c.at = processTime(), time.Now()
 	return c, nil
 }
 
@@ -133,6 +130,7 @@ func (c *pollCollector) rest() time.Duration {
 
 // collect implements collector.
 func (c *pollCollector) collect(final bool) (*sample.Sample, error) {
+	began := processTime()
 	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
 	s.Host, s.CPUs = readHost()
 	c.netrx.fill(s)
@@ -145,7 +143,7 @@ func (c *pollCollector) collect(final bool) (*sample.Sample, error) {
 		s.Listen = c.accept.listen.sample(c.accept)
 	}
 	now := processTime()
-	c.cost, c.spent, c.at = now-c.spent, now, time.Now()
+	c.cost = now - began
 	s.Self = sample.Self{
 		UserCPUNS: uint64(now), MemoryBytes: residentBytes(), Lost: make(map[string]uint64), TicksSkipped: c.skipped,
 	}

@@ -87,7 +87,7 @@ func (r *pollSched) fill(s *sample.Sample) {
 	r.threadsTotal = r.scan.total
 	r.fillCores(s)
 	s.Sched = r.sample(s.Final)
-	s.CGroups = r.groups.samples(s.Final)
+	s.CGroups = r.groups.samples(true, s.Final)
 	r.groups.dropped = nil
 	r.procs.nextTick()
 	r.table.nextTick()

@@ -258,10 +258,16 @@ func (r *schedReader) threads(all bool) ([]bpf.SchedThread, error) {
 	if err := r.kern.setVariable("active_since_ns", since); err != nil {
 		return nil, err
 	}
+	at := monoNS()
 	raws, err := readIter[bpf.SchedThread](r.itThreads)
 	if err != nil {
 		return nil, fmt.Errorf("read threads: %w", err)
 	}
+	var seen uint64
+	if err := r.kern.variable("seen_at_ns", &seen); err != nil {
+		return nil, err
+	}
+	r.clockAhead = int64(seen) - int64(at)
 	return raws, nil
 }
 
@@ -297,6 +303,7 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 		return nil
 	}
 	r.takeExits() // before: an address may have gone to a new thread
+	looked := true
 	switch {
 	case r.isOff():
 		// What threads waited for cannot be told, nor what became of those that ended.
@@ -304,13 +311,14 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 	case r.threadsShed && !s.Final && time.Since(r.lookedAt) < threadsShedEvery:
 		r.skipped++
 		r.fillCores(s)
+		looked = false
 	default:
 		began := processTime()
 		r.fillThreads(s)
 		r.lookCPU = processTime() - began
 		r.lookedAt = time.Now()
 	}
-	s.CGroups = r.groups.samples(s.Final)
+	s.CGroups = r.groups.samples(looked, s.Final)
 	r.stalls.drain(&r.unread)
 	return r.stalls.events(s.MonoNS, s.Final, r.groups)
 }
@@ -418,14 +426,7 @@ func (r *schedReader) fillCores(s *sample.Sample) {
 		r.count(r.kern.setOnline(online))
 	}
 	var raw bpf.SchedCore
-	var now uint64
-	r.count(r.kern.variable("seen_at_ns", &now))
-	at := time.Now()
-	if r.est == nil {
-		r.clockAhead = int64(now) - int64(monoNS())
-	} else {
-		now = r.rqClock()
-	}
+	now := r.rqClock()
 	for i := range s.CPUs {
 		c := &s.CPUs[i]
 		if c.CPU >= r.possible {
@@ -439,7 +440,7 @@ func (r *schedReader) fillCores(s *sample.Sample) {
 			continue
 		}
 		c.Runq = runqOf(&raw, r.epoch, now)
-		r.estimated(c.CPU, c.Runq, at)
+		r.estimated(c.CPU, c.Runq)
 		if c.Times != nil {
 			steal := less(c.Times.StealNS, r.steal[c.CPU])
 			c.Runq.StealNS = &steal

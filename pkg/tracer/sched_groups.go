@@ -155,8 +155,9 @@ func (t *cgroupTable) path(id uint64) string {
 	return ""
 }
 
-// samples reads the files, adds up, and returns what is worth showing.
-func (t *cgroupTable) samples(final bool) []sample.CGroup {
+// samples reads the files, adds up, and returns what is worth showing. Where the
+// threads were not looked at, what they did stays as it was.
+func (t *cgroupTable) samples(looked, final bool) []sample.CGroup {
 	if t.files == nil {
 		t.forgetAll()
 		return nil
@@ -169,7 +170,9 @@ func (t *cgroupTable) samples(final bool) []sample.CGroup {
 	for _, g := range t.groups {
 		t.describe(g)
 	}
-	t.addUp()
+	if looked {
+		t.addUp()
+	}
 	shown := t.choose(final)
 	out := make([]sample.CGroup, 0, len(shown))
 	for _, g := range shown {

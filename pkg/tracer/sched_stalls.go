@@ -60,6 +60,25 @@ func newStallReader(k *kernel) (*stallReader, error) {
 // Close unmaps the ring.
 func (r *stallReader) Close() { r.ring.Close() }
 
+// forget drops the state of all run queues: one that begins anew in no stop loses
+// nothing, and what happened unseen must not look like one long stop.
+func (r *stallReader) forget() error {
+	var key uint64
+	var keys []uint64
+	it := r.states.Iterate()
+	var state bpf.SchedStallState
+	for it.Next(&key, &state) {
+		keys = append(keys, key)
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read stopped run queues: %w", err)
+	}
+	for _, key := range keys {
+		r.states.Delete(key) // it may be gone
+	}
+	return nil
+}
+
 // drain empties the ring, without waiting.
 func (r *stallReader) drain(unread *uint64) {
 	raws, err := drainRing[bpf.SchedStall](r.ring, &r.rec)

@@ -50,7 +50,7 @@ type Options struct {
 }
 
 // Tracer is an attached tracer and a sample.Source. Its methods are for one
-// goroutine, except Close and Stop.
+// goroutine.
 type Tracer struct {
 	opts          Options
 	header        sample.Header

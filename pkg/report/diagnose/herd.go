@@ -16,6 +16,9 @@ import (
 // the kernel, so EAGAINs tell little, and a healthy accept-until-EAGAIN loop has
 // one EAGAIN for each connection.
 func judgeHerd(l *Limits, past *window, f *model.Frame, now *model.Listener) verdict {
+	if !f.MeasuredAt(now, model.SignalWake) {
+		return verdict{} // it was given up to save its cost, which says nothing of the herd
+	}
 	w := &past.sum
 	seconds := w.interval.Seconds()
 	// A burst at a listener that was just seen must not count as a rate.

@@ -179,3 +179,21 @@ func TestHerdCountsTheLiving(t *testing.T) {
 		t.Errorf("subject %q, remedy %q", f.Subject, f.Remedy)
 	}
 }
+
+// TestHerdWakeGivenUp: that nobody counts wake-ups any more, to save the cost, does
+// not end a herd.
+func TestHerdWakeGivenUp(t *testing.T) {
+	s := newScene(t)
+	v := s.serves("app", sample.WaitEpoll, 8).does(herd)
+	s.ticks(3)
+	s.wantIDs("accept-herd")
+	v.does(traffic{conns: 200})
+	for range 12 {
+		now := s.sample()
+		now.Self.Budget = &sample.Budget{Shed: []sample.Shed{{What: model.SignalWake, How: sample.ShedOff, Now: true}}}
+		if got := s.set.Update(s.builder.Build(now)); len(got) > 0 {
+			t.Fatalf("%v", sentences(got))
+		}
+	}
+	s.wantIDs("accept-herd")
+}

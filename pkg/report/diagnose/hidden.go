@@ -12,6 +12,9 @@ import (
 // every idle figure, shows it idle: the kernel samples who runs at the timer
 // tick, and what sleeps over each tick is never there.
 func judgeHidden(l *Limits, past *window, f *model.Frame, now *model.CPU) verdict {
+	if f.Sampled(model.SignalRunq) {
+		return verdict{} // an estimate, and /proc/stat another one
+	}
 	w := past.last(l.HiddenSmooth)
 	exact, shown := w.share(w.exactNS), w.share(w.shownNS)
 	hidden := exact - shown

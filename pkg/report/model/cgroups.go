@@ -109,7 +109,7 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 			out.Delta = scaledTimes(d, float64(f.Interval)/float64(b.span))
 		}
 	}
-	out.UsedAtLeast = f.RunqPolled()
+	out.UsedAtLeast = !f.EndsKnown()
 	if isNew {
 		was.cfs = &sample.Bandwidth{UsageNS: new(uint64)} // it was not there, or had no quota
 	}
@@ -142,7 +142,7 @@ func (g *CGroup) bandwidth(f *Frame, was *sample.Bandwidth) {
 	if now == nil || was == nil {
 		return
 	}
-	if (f.Sched == nil || f.RunqPolled()) && now.UsageNS != nil && was.UsageNS != nil {
+	if (f.Sched == nil || !f.EndsKnown()) && now.UsageNS != nil && was.UsageNS != nil {
 		g.Used, g.UsedAtLeast = perSecond(*now.UsageNS, *was.UsageNS, f.Interval)/1e9, false
 	}
 	if now.Periods < was.Periods || now.Throttled < was.Throttled || now.ThrottledNS < was.ThrottledNS {
