@@ -108,7 +108,7 @@ func (e *endurance) run() {
 	defer e.lab.Wait()
 	defer e.lab.Process.Signal(syscall.SIGINT)
 	eventually(t, "the lab is ready: "+labErr.String(), e.there("ready"))
-	e.trace = exec.Command(tool(t, "herdtrace"), "-q", "-o", e.path("rec.jsonl.gz"), "--json="+e.path("out.ndjson"), "--ready-file", e.path("attached"))
+	e.trace = exec.Command(tool(t, "herdtrace"), "-q", unbound, "-o", e.path("rec.jsonl.gz"), "--json="+e.path("out.ndjson"), "--ready-file", e.path("attached"))
 	e.trace.Stderr = &e.said
 	if err := e.trace.Start(); err != nil {
 		t.Fatal(err)

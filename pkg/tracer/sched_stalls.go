@@ -40,6 +40,7 @@ const (
 
 // stallReader makes events of the stops of single run queues.
 type stallReader struct {
+	kern    *kernel
 	states  *ebpf.Map
 	ring    *ringbuf.Reader
 	rec     ringbuf.Record
@@ -54,29 +55,41 @@ func newStallReader(k *kernel) (*stallReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stall ring: %w", err)
 	}
-	return &stallReader{states: k.mapOf("stall_states"), ring: ring, swept: time.Now()}, nil
+	return &stallReader{kern: k, states: k.mapOf("stall_states"), ring: ring, swept: time.Now()}, nil
 }
 
 // Close unmaps the ring.
 func (r *stallReader) Close() { r.ring.Close() }
 
-// forget drops the state of all run queues: one that begins anew in no stop loses
-// nothing, and what happened unseen must not look like one long stop.
+// forget drops the state of all run queues, and the threads that were stopped in
+// them: one that begins anew in no stop loses nothing, what happened unseen must
+// not look like one long stop, and who ended unseen would stay.
 func (r *stallReader) forget() error {
-	var key uint64
-	var keys []uint64
-	it := r.states.Iterate()
-	var state bpf.SchedStallState
-	for it.Next(&key, &state) {
-		keys = append(keys, key)
-	}
-	if err := it.Err(); err != nil {
+	if err := emptyMap[uint64, bpf.SchedStallState](r.states); err != nil {
 		return fmt.Errorf("read stopped run queues: %w", err)
 	}
-	for _, key := range keys {
-		r.states.Delete(key) // it may be gone
+	if err := emptyMap[uint32, bpf.SchedParked](r.kern.mapOf("parked_threads")); err != nil {
+		return fmt.Errorf("read stopped threads: %w", err)
 	}
-	return nil
+	if err := emptyMap[uint32, uint64](r.kern.mapOf("woken")); err != nil {
+		return fmt.Errorf("read woken threads: %w", err)
+	}
+	return r.kern.setVariable("parked_now", int64(0))
+}
+
+// emptyMap deletes all elements of a map that nobody writes to.
+func emptyMap[K comparable, V any](m *ebpf.Map) error {
+	var key K
+	var value V
+	var keys []K
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		keys = append(keys, key)
+	}
+	for _, key := range keys {
+		m.Delete(key) // it may be gone
+	}
+	return it.Err()
 }
 
 // drain empties the ring, without waiting.
