@@ -17,12 +17,12 @@ import (
 )
 
 // TestExactAtSaturation: over 100,000 connections as fast as they go, what
-// herdtrace counts is what the server and the kernel count, in three runs.
+// herdtrace counts is what the server and the kernel count, in two runs.
 func TestExactAtSaturation(t *testing.T) {
 	needRoot(t)
 	for _, mode := range []string{"block", "poll", "epoll-lt", "epoll-et", "epoll-et-noloop", "epoll-exclusive", "reuseport", "go-net"} {
 		t.Run(mode, func(t *testing.T) {
-			for range 3 {
+			for range 2 {
 				r := lab(t, exactly, "--mode", mode, "--conns", "100000", "--duration", "120s")
 				r.checkExact(t)
 				o := &r.oracles[0]
@@ -46,6 +46,9 @@ func TestWakeupsPaced(t *testing.T) {
 		for _, mode := range []string{"block", "poll", "epoll-lt", "epoll-et", "epoll-exclusive", "reuseport"} {
 			if listen == "unix" && mode == "reuseport" {
 				continue // there is no such thing
+			}
+			if listen != "tcp4" && (mode == "poll" || mode == "epoll-et") {
+				continue // as epoll-lt: the wait does not know of addresses
 			}
 			t.Run(listen+"/"+mode, func(t *testing.T) {
 				r := lab(t, exactly, "--mode", mode, "--listen", listen, "--rate", "1000", "--conns", "500", "--duration", "60s")
