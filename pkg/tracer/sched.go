@@ -319,6 +319,10 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 		r.lookedAt = time.Now()
 	}
 	s.CGroups = r.groups.samples(looked, s.Final)
+	for _, id := range r.groups.dropped {
+		r.kern.mapOf("cgroup_waits").Delete(id)
+	}
+	r.groups.dropped = nil
 	r.stalls.drain(&r.unread)
 	return r.stalls.events(s.MonoNS, s.Final, r.groups)
 }
@@ -383,10 +387,6 @@ func (r *schedReader) takeWaits() {
 	for _, tid := range gone {
 		waits.Delete(tid)
 	}
-	for _, id := range r.groups.dropped {
-		r.kern.mapOf("cgroup_waits").Delete(id)
-	}
-	r.groups.dropped = nil
 	byGroup, err := readIter[bpf.SchedWaits](r.itCGroups)
 	r.count(err)
 	for i := range byGroup {
