@@ -243,7 +243,8 @@ func TestNothingStaysBehind(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	eventually(t, "its programs are gone", func() bool { return programs(t) == before })
+	// Fewer, where those of a test before this one were still on their way out.
+	eventually(t, "its programs are gone", func() bool { return programs(t) <= before })
 	after, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || !bytes.Equal(mounts, after) {
 		t.Errorf("the mounts changed (%v)", err)

@@ -67,7 +67,7 @@ type endurance struct {
 // take while they fill is in the first third, or in what is allowed.
 func TestEndurance(t *testing.T) {
 	needRoot(t)
-	e := &endurance{t: t, dir: t.TempDir(), length: 45 * time.Second}
+	e := &endurance{t: t, dir: t.TempDir(), length: 30 * time.Second}
 	if text := os.Getenv("HERDTRACE_ENDURANCE"); text != "" {
 		var err error
 		if e.length, err = time.ParseDuration(text); err != nil {
@@ -346,9 +346,10 @@ func (e *endurance) checkCounts() {
 	if int64(sum.AcceptsTotal) != o.Accepts || int64(sum.AcceptEAGAINTotal) != o.EAGAINs {
 		t.Errorf("%d accepts and %d EAGAINs, the servers counted %d and %d", sum.AcceptsTotal, sum.AcceptEAGAINTotal, o.Accepts, o.EAGAINs)
 	}
-	// What a namespace refused is promised where a tick came before its end.
+	// What a namespace refused is promised where a tick came between that and its
+	// end; of what came last there, what was seen. It is a few in a hundred.
 	slow := e.rec.gap >= 2500*time.Millisecond
-	if int64(refusals) != o.Refusals && !slow || int64(refusals) > o.Refusals || int64(refusals) < o.Refusals-o.SpaceRefused {
+	if missing := o.Refusals - int64(refusals); missing < 0 || missing > o.SpaceRefused || 20*missing > o.SpaceRefused && !slow {
 		t.Errorf("%d refusals, TcpExt has %d, of them %d in short-lived namespaces (%v from tick to tick at most)", refusals, o.Refusals, o.SpaceRefused, e.rec.gap)
 	}
 	e.checkThrottled()
