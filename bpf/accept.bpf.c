@@ -8,6 +8,7 @@
  * kernel takes (pkg/tracer/variants.go).
  */
 #include "kernel.bpf.h"
+#include "accept_kernel.bpf.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>

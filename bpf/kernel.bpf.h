@@ -241,11 +241,6 @@ struct socket {
 	struct sock *sk;
 };
 
-struct socket_alloc {
-	struct socket socket;
-	struct inode vfs_inode;
-};
-
 struct request_sock_queue {
 	atomic_t qlen;
 };
@@ -256,19 +251,6 @@ struct inet_connection_sock {
 
 struct mptcp_sock {
 	struct sock *first;
-};
-
-struct sockaddr_un {
-	char sun_path[108];
-};
-
-struct unix_address {
-	int len;
-	struct sockaddr_un name[0];
-};
-
-struct unix_sock {
-	struct unix_address *addr;
 };
 
 struct bpf_array {
@@ -294,13 +276,6 @@ struct bpf_iter__bpf_map_elem {
 	void *value;
 };
 
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	__u32 fd;
-	struct file *file;
-};
-
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long cx;
@@ -320,10 +295,5 @@ struct pt_regs {
 #endif
 
 #pragma clang attribute pop
-
-/* arch/arm64/include/uapi/asm/ptrace.h: what a kprobe program is given there. */
-struct user_pt_regs {
-	__u64 regs[31];
-};
 
 #endif /* HERDTRACE_KERNEL_BPF_H */

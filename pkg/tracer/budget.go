@@ -45,7 +45,7 @@ type shedStep struct {
 	saves float64       // cores; as known when it was taken
 }
 
-// steps are the things to do without, in this order: what is nice to have, what
+// newSteps are the things to do without, in this order: what is nice to have, what
 // the totals do without, and then the signals by what they cost on a machine
 // that has much to do, and tell when it does.
 func newSteps() []*shedStep {

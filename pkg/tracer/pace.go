@@ -121,6 +121,8 @@ func (p *pacer) rotate(now time.Time) {
 	p.apply()
 }
 
+// apply attaches and detaches what is not as its mode wants; also at each tick,
+// for what could not be attached again.
 func (p *pacer) apply() {
 	for signal, reader := range p.of {
 		mode := p.modes[signal]
@@ -142,16 +144,6 @@ func (p *pacer) apply() {
 			continue
 		}
 		reader.resumed()
-	}
-}
-
-// retry attaches what should be there and could not be attached again.
-func (p *pacer) retry() {
-	for signal := range p.of {
-		if p.modes[signal] == paceFull && !p.kern.isAttached(signal) {
-			p.apply()
-			return
-		}
 	}
 }
 

@@ -86,6 +86,8 @@ type workerID struct {
 // counted by another signal, and goes on.
 type pacedWake struct{ *acceptReader }
 
+func idOf(w *bpf.AcceptWorker) workerID { return workerID{w.Ino, w.StartNs, w.Tid} }
+
 // wakeEstimates are nil as long as nothing was sampled. They go on with what was
 // accepted, which is always counted, so that wake-ups per connection hold also
 // where connections come in bursts; where that is not measured, with the time.
@@ -111,7 +113,7 @@ func (r *acceptReader) estimateWorkers(raws []bpf.AcceptWorker) {
 	clocks := r.est.clocks(raws)
 	for i := range raws {
 		w := &raws[i]
-		v := r.est.workers.see(workerID{w.Ino, w.StartNs, w.Tid}, wakeVector(w), clocks(w.Ino))
+		v := r.est.workers.see(idOf(w), wakeVector(w), clocks(w.Ino))
 		w.Wakeups, w.Wasted, w.Drains, w.EmptyWakeups, w.EmptyBursts, w.EmptyNs = v[0], v[1], v[2], v[3], v[4], v[5]
 	}
 }
@@ -124,7 +126,7 @@ func (e *wakeEstimates) clocks(raws []bpf.AcceptWorker) func(ino uint64) float64
 	}
 	for i := range raws {
 		w := &raws[i]
-		id := workerID{w.Ino, w.StartNs, w.Tid}
+		id := idOf(w)
 		e.clock[w.Ino] += float64(less(w.Accepts, e.took[id]))
 		e.took[id] = w.Accepts
 	}
@@ -330,4 +332,29 @@ func (r *schedReader) waitScale() float64 {
 		return 1
 	}
 	return min(float64(all)/float64(seen), 2/paceShare)
+}
+
+// isOff reports whether the hook was detached to save its cost.
+func (r *schedReader) isOff() bool { return r.est != nil && r.est.off }
+
+// lookCost is what looking at threads costs at each tick, in cores, beyond what
+// is left of it when it is shed.
+func (r *schedReader) lookCost(interval time.Duration) float64 {
+	if r == nil || interval >= threadsShedEvery {
+		return 0
+	}
+	return float64(r.lookCPU) * (1/float64(interval) - 1/float64(threadsShedEvery))
+}
+
+func (r *schedReader) setThreadsShed(shed bool) {
+	if r != nil {
+		r.threadsShed = shed
+	}
+}
+
+func (r *schedReader) looksShed() uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.skipped
 }

@@ -43,7 +43,7 @@ func (c *bpfCollector) newPacer() *pacer {
 // tick is called at the end of each, and returns what s says of the budget.
 func (r *reins) tick(s *sample.Sample) *sample.Budget {
 	now := time.Now()
-	r.c.pace.retry()
+	r.c.pace.apply()
 	r.events += uint64(len(s.Events))
 	out := r.budget.sample(now) // how s was taken
 	if r.budget.due(now) && !s.Final && r.budget.judge(r.costs(now), now) {

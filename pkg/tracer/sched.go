@@ -327,9 +327,6 @@ func (r *schedReader) fill(s *sample.Sample) []sample.Event {
 	return r.stalls.events(s.MonoNS, s.Final, r.groups)
 }
 
-// isOff reports whether the hook was detached to save its cost.
-func (r *schedReader) isOff() bool { return r.est != nil && r.est.off }
-
 // fillThreads looks at the threads, and the cores.
 func (r *schedReader) fillThreads(s *sample.Sample) {
 	all := s.Final || time.Since(r.allAt) >= allThreadsEvery
@@ -351,28 +348,6 @@ func (r *schedReader) fillThreads(s *sample.Sample) {
 	r.groups.addRivals(r.contended, r.table)
 	r.procs.nextTick()
 	r.table.nextTick() // what ends from now on is of the next one
-}
-
-// lookCost is what looking at threads costs at each tick, in cores, beyond what
-// is left of it when it is shed.
-func (r *schedReader) lookCost(interval time.Duration) float64 {
-	if r == nil || interval >= threadsShedEvery {
-		return 0
-	}
-	return float64(r.lookCPU) * (1/float64(interval) - 1/float64(threadsShedEvery))
-}
-
-func (r *schedReader) setThreadsShed(shed bool) {
-	if r != nil {
-		r.threadsShed = shed
-	}
-}
-
-func (r *schedReader) looksShed() uint64 {
-	if r == nil {
-		return 0
-	}
-	return r.skipped
 }
 
 // takeWaits reads what of the waits is no contention, and who contends.
