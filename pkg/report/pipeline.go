@@ -47,37 +47,82 @@ type Sink interface {
 	End(s *Summary) error
 }
 
+// Pipeline judges the ticks of a Source one by one. It is not safe for concurrent
+// use.
+type Pipeline struct {
+	src     sample.Source
+	builder *model.Builder
+	set     *diagnose.Set
+	last    *model.Frame
+	worst   Worst
+}
+
+// NewPipeline returns a Pipeline that has seen nothing of src.
+func NewPipeline(src sample.Source, limits diagnose.Limits) *Pipeline {
+	return &Pipeline{src: src, builder: model.NewBuilder(src.Header()), set: diagnose.NewSet(limits)}
+}
+
+// Next returns the next tick, which does not change any more. It returns io.EOF
+// after the last one.
+func (p *Pipeline) Next(ctx context.Context) (*Step, error) {
+	s, err := p.src.Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return nil, io.EOF
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read next sample: %w", err)
+	}
+	f := p.builder.Build(s)
+	changed := p.set.Update(f)
+	p.last = f
+	p.worst.add(f)
+	return &Step{Frame: f, Changed: changed, Active: p.set.Active()}, nil
+}
+
+// Summary is that of the ticks so far; a later Next may change it.
+func (p *Pipeline) Summary() *Summary {
+	return &Summary{Last: p.last, Findings: p.set.All(), Dropped: p.set.Dropped(), Worst: p.worst}
+}
+
 // Run pulls src dry, or until ctx ends, which is no error. It stops at the
 // first sink that fails. The Summary is valid even then.
 func Run(ctx context.Context, src sample.Source, limits diagnose.Limits, sinks ...Sink) (*Summary, error) {
-	for _, k := range sinks {
-		if err := k.Begin(src.Header()); err != nil {
-			return &Summary{}, err
-		}
+	if err := Begin(src.Header(), sinks...); err != nil {
+		return &Summary{}, err
 	}
-	builder := model.NewBuilder(src.Header())
-	set := diagnose.NewSet(limits)
-	sum := &Summary{}
-	defer func() { sum.Findings, sum.Dropped = set.All(), set.Dropped() }()
+	p := NewPipeline(src, limits)
 	for {
-		s, err := src.Next(ctx)
-		if errors.Is(err, io.EOF) || (err != nil && ctx.Err() != nil) {
-			return sum, nil
+		step, err := p.Next(ctx)
+		if err == io.EOF || (err != nil && ctx.Err() != nil) {
+			return p.Summary(), nil
+		}
+		if err == nil {
+			err = step.To(sinks...)
 		}
 		if err != nil {
-			return sum, fmt.Errorf("read next sample: %w", err)
-		}
-		f := builder.Build(s)
-		changed := set.Update(f)
-		sum.Last = f
-		sum.Worst.add(f)
-		step := &Step{Frame: f, Changed: changed, Active: set.Active()}
-		for _, k := range sinks {
-			if err := k.Step(step); err != nil {
-				return sum, err
-			}
+			return p.Summary(), err
 		}
 	}
+}
+
+// Begin opens every sink, up to the first that fails.
+func Begin(h *sample.Header, sinks ...Sink) error {
+	for _, k := range sinks {
+		if err := k.Begin(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// To gives s to every sink, up to the first that fails.
+func (s *Step) To(sinks ...Sink) error {
+	for _, k := range sinks {
+		if err := k.Step(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // End closes every sink and returns the first error.
