@@ -35,6 +35,9 @@ const (
 type Options struct {
 	Color Color
 	ASCII bool // also where the locale is not UTF-8, or TERM is linux
+	// SetInterval changes the time between two ticks, from sample.MinInterval to
+	// sample.MaxInterval, and does not wait. nil: it is as it is, as in a recording.
+	SetInterval func(time.Duration)
 
 	tty tcell.Tty // nil: /dev/tty
 }
@@ -57,6 +60,8 @@ type Screen struct {
 
 	mu     sync.Mutex
 	newest View          // the UI of which is not used
+	held   bool          // newest is on its way to what is to be shown
+	deck   Deck          // nil: the trace is live
 	wake   chan struct{} // capacity 1: newest changed
 
 	quit     chan struct{} // the user wants to leave
@@ -137,8 +142,11 @@ func (s *Screen) Step(step *report.Step) error {
 			v.QuietFrom = max(v.QuietFrom, f.Elapsed)
 		}
 	}
+	held := s.held
 	s.mu.Unlock()
-	s.redraw()
+	if !held {
+		s.redraw()
+	}
 	return nil
 }
 
@@ -226,12 +234,20 @@ func (s *Screen) loop(term tcell.Screen) {
 func (s *Screen) mail(old View) View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old.UI.Paused && old.Frame != nil {
-		old.Clock, old.Message = s.newest.Clock, s.newest.Message
+	text := s.newest.Message
+	if s.deck != nil {
+		text = s.deck.State().words()
+	}
+	switch {
+	case s.held && old.Frame != nil:
+		old.Message = text
+		return old
+	case old.UI.Paused && old.Frame != nil:
+		old.Clock, old.Message = s.newest.Clock, text
 		return old
 	}
 	v := s.newest
-	v.UI = old.UI
+	v.UI, v.Message = old.UI, text
 	return v
 }
 

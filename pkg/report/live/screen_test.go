@@ -70,14 +70,21 @@ func (s *spy) poll(t *testing.T, what string, want bool) {
 
 func open(t *testing.T, opts Options) (*Screen, *spy) {
 	t.Helper()
+	s, term := unopened(t, opts)
+	if err := s.Begin(header()); err != nil {
+		t.Fatal(err)
+	}
+	return s, term
+}
+
+// unopened is a Screen before Begin.
+func unopened(t *testing.T, opts Options) (*Screen, *spy) {
+	t.Helper()
 	t.Setenv("LC_ALL", "C.UTF-8")
 	t.Setenv("TERM", "xterm-256color")
 	term := &spy{MockTerm: vt.NewMockTerm(vt.MockOptSize{X: 100, Y: 30}, vt.MockOptColors(256))}
 	opts.tty = term
 	s := New(opts)
-	if err := s.Begin(header()); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { s.Close() })
 	return s, term
 }

@@ -8,11 +8,20 @@
 // collected is nil or absent, never 0.
 package sample
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Version is the version of the recording format. Fields are only added;
 // Version is raised when an old reader would misread a new file.
 const Version = 1
+
+// The bounds of the time between two ticks of a live trace.
+const (
+	MinInterval = 100 * time.Millisecond
+	MaxInterval = time.Hour
+)
 
 // A Source yields the ticks of one trace, live or recorded.
 type Source interface {
@@ -35,7 +44,7 @@ type Header struct {
 	BootID     string   `json:"boot_id,omitempty"`
 	WallNS     int64    `json:"wall_ns"` // Unix time at MonoNS
 	MonoNS     uint64   `json:"mono_ns"`
-	IntervalNS uint64   `json:"interval_ns"`
+	IntervalNS uint64   `json:"interval_ns"` // between two Samples, as begun: see Self.IntervalNS
 	Command    []string `json:"command,omitempty"`
 	// PIDs and Ports are the filters that the Samples went through.
 	PIDs    []uint32 `json:"pids,omitempty"`
@@ -116,6 +125,9 @@ type Self struct {
 	// TicksSkipped counts the ticks that were left out, for they would have cost
 	// more than a hundredth of the machine: only without BPF.
 	TicksSkipped uint64 `json:"ticks_skipped_total,omitempty"`
+	// IntervalNS is the time between two Samples that was asked for when this one
+	// was taken; 0 where it is still the Header's.
+	IntervalNS uint64 `json:"interval_ns,omitempty"`
 }
 
 // Host is what /proc/stat says of all CPUs together, since boot. The kernel

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
+)
+
+// long writes a recording of n ticks, a second apart: those of a file of testdata,
+// over and over.
+func long(t testing.TB, name string, n int) []byte {
+	t.Helper()
+	in, err := os.ReadFile(filepath.Join("../../../testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, lines, _ := strings.Cut(strings.TrimSpace(string(in)), "\n")
+	h := &sample.Header{}
+	if err := json.Unmarshal([]byte(head), h); err != nil {
+		t.Fatal(err)
+	}
+	ticks := strings.Split(lines, "\n")
+	var out bytes.Buffer
+	w := sample.NewWriter(&out)
+	err = w.WriteHeader(h)
+	for i := range n {
+		s := &sample.Sample{}
+		err = errors.Join(err, json.Unmarshal([]byte(ticks[i%len(ticks)]), s))
+		s.MonoNS, s.Final = h.MonoNS+uint64(i)*second, false
+		err = errors.Join(err, w.WriteSample(s))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestPlayerOnScreen: keys and ticks at a time, on a terminal.
+func TestPlayerOnScreen(t *testing.T) {
+	in := long(t, "runq-pile.jsonl", 600)
+	s, term := unopened(t, Options{})
+	p := NewPlayer(s, PlayerOptions{Limits: diagnose.DefaultLimits(), Speed: MaxSpeed, Open: func() (Recording, error) {
+		return sample.NewReader(bytes.NewReader(in))
+	}})
+	ctx, quit := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if sum, err := p.Run(ctx); err != nil || sum.Last.Elapsed != 599*time.Second {
+			t.Errorf("error %v, summary of %s", err, sum.Last.Elapsed)
+		}
+	}()
+	term.await(t, "64x")
+	p.Press(SeekTo, time.Hour)
+	term.await(t, "end of the recording, q quits")
+	term.await(t, "00:09:59")
+	for i := range 5 {
+		p.Press(StepBack, 0)
+		p.Press(SeekBy, time.Duration(i)*time.Second)
+		p.Press(SeekBy, time.Duration(-i)*time.Second)
+		term.SendRaw([]byte("j?"))
+	}
+	p.Press(SeekTo, 100*time.Second)
+	term.await(t, "00:01:40")
+	term.await(t, "paused")
+	p.Press(SeekTo, 500*time.Second)
+	p.Press(StepForward, 0)
+	term.await(t, "00:08:21")
+	quit()
+	wait(t, done)
+	if s := p.State(); s.Length != 599*time.Second || s.At != 501*time.Second || s.Error != "" {
+		t.Errorf("%+v", s)
+	}
+	if err := s.End(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkRerun: what it takes to go back to the end of 600 ticks.
+func BenchmarkRerun(b *testing.B) {
+	for _, name := range []string{"herd-cured.jsonl", "runq-pile.jsonl", "cfs-throttle.jsonl"} {
+		in := long(b, name, 600)
+		b.Run(fmt.Sprintf("%s, %d KiB a tick", strings.TrimSuffix(name, ".jsonl"), len(in)/600/1024), func(b *testing.B) {
+			for b.Loop() {
+				rec, err := sample.NewReader(bytes.NewReader(in))
+				if err != nil {
+					b.Fatal(err)
+				}
+				t := newTrack(rec, diagnose.DefaultLimits())
+				s := New(Options{})
+				for {
+					step, err := t.pipe.Next(context.Background())
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+					s.Step(step)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/600ticks")
+		})
+		b.Run(strings.TrimSuffix(name, ".jsonl")+", its length", func(b *testing.B) {
+			for b.Loop() {
+				rec, err := sample.NewReader(bytes.NewReader(in))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if d, err := rec.Length(context.Background()); err != nil || d != 599*time.Second {
+					b.Fatal(d, err)
+				}
+			}
+		})
+	}
+}
