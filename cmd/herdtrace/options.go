@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/herdtrace/herdtrace/pkg/report/live"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // options is the command line.
@@ -29,6 +32,8 @@ type options struct {
 	variants  map[string]string
 	budget    float64 // percent of the machine; 0: none
 	noBPF     bool
+	speed     float64       // of a replay
+	from      time.Duration // where it begins
 	color     string
 	ascii     bool
 	version   bool
@@ -118,14 +123,45 @@ func (p percent) Set(v string) error {
 	return nil
 }
 
+// factor is how many times as fast.
+type factor struct{ f *float64 }
+
+func (f factor) String() string {
+	if f.f == nil || *f.f == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(*f.f, 'g', -1, 64)
+}
+
+func (f factor) Type() string { return "factor" }
+
+func (f factor) Set(v string) error {
+	n, err := strconv.ParseFloat(strings.TrimSuffix(v, "x"), 64)
+	if err != nil || !(n >= live.MinSpeed && n <= live.MaxSpeed) {
+		return fmt.Errorf("it must be from %g to %g", live.MinSpeed, float64(live.MaxSpeed))
+	}
+	*f.f = n
+	return nil
+}
+
+// replayOnly is a flag that was given and is for replay alone; "" where none was.
+func (o *options) replayOnly() string {
+	for _, name := range []string{"speed", "from"} {
+		if o.flags.Changed(name) {
+			return name
+		}
+	}
+	return ""
+}
+
 func newFlags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("herdtrace", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.SetOutput(io.Discard)
-	o.interval, o.budget = time.Second, defaultBudget
+	o.interval, o.budget, o.speed = time.Second, defaultBudget, 1
 	f.VarP(numbers[uint32]{&o.pids, 32, "pid"}, "pid", "p", "only listeners of these processes and their children")
 	f.VarP(numbers[uint16]{&o.ports, 16, "port"}, "port", "P", "only listeners on these ports")
-	f.VarP(seconds{&o.interval, 100 * time.Millisecond, time.Hour}, "interval", "i", "time between two updates (top calls it -d)")
+	f.VarP(seconds{&o.interval, sample.MinInterval, sample.MaxInterval}, "interval", "i", "time between two updates (top calls it -d)")
 	f.VarP(seconds{&o.duration, time.Millisecond, 1 << 62}, "duration", "d", "stop after this time")
 	f.BoolVarP(&o.batch, "batch", "b", false, "lines instead of the live screen, also on a terminal")
 	f.StringVarP(&o.json, "json", "j", "", "one JSON object a line: header, interval, finding, event, summary; --json=`FILE` keeps them apart from a command's output")
@@ -136,6 +172,8 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringToStringVar(&o.variants, "variant", nil, "force how a signal is measured, e.g. accept=sys_exit")
 	f.VarP(percent{&o.budget}, "budget", "", "what tracing may cost, in `PERCENT` of the whole machine; beyond it, it does without events, then looks at threads less often, then at signals a part of the time; off: no bound")
 	f.BoolVar(&o.noBPF, "no-bpf", false, "load no BPF program, as where the kernel refuses it: accepts, wake-ups, refused clients, idle cores beside waiting threads and the causes of waits are then not measured, the rest by /proc, cgroupfs and sock_diag")
+	f.VarP(factor{&o.speed}, "speed", "", "replay on the live screen `FACTOR` times as fast as it was recorded, from 0.125 to 64")
+	f.VarP(seconds{&o.from, 0, 1 << 62}, "from", "", "replay on the live screen from this time after the begin")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")
@@ -184,7 +222,8 @@ overloaded one, packets lost on the way to a socket.
   sudo herdtrace -- wrk -d 30 http://...  trace while a command runs, pass its exit code on
 
 Usage: herdtrace [flags] [-- command args...]
-       herdtrace replay FILE [flags]      the same screens from a recording, no root
+       herdtrace replay FILE [flags]      the same screens from a recording, no root: to pause,
+                                          step, seek, play faster or slower
        herdtrace check [--json]           what this host offers, what is missing, and the cure
        herdtrace version
 

@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
@@ -37,83 +35,29 @@ func interrupts(ctx context.Context, onFirst func(os.Signal)) (context.Context, 
 	return ctx, func() { signal.Stop(ch); cancel() }
 }
 
-// pipe runs src through the sinks and closes them, whatever happens.
+// pipe runs src through the sinks, and closes the screen whatever happens.
 func pipe(ctx context.Context, src sample.Source, out *outputs) (*report.Summary, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if out.live != nil {
-		defer out.live.Close() // a panic must not leave the terminal raw
-		go func() {
-			select {
-			case <-out.live.Done():
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
+	ctx, done := out.untilQuit(ctx)
+	defer done()
 	return report.Run(ctx, src, diagnose.DefaultLimits(), out.sinks...)
 }
 
-// replay is the subcommand: the same sinks, fed by a recording.
-func replay(o *options, args []string) error {
-	if len(args) != 1 {
-		return usagef("herdtrace replay takes one recording: herdtrace replay FILE")
+// untilQuit is ctx up to when the user leaves the screen, if there is one. Done
+// closes that: also a panic must not leave the terminal raw.
+func (out *outputs) untilQuit(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	if out.live == nil {
+		return ctx, cancel
 	}
-	if o.output != "" {
-		return usagef("herdtrace replay does not record (drop -o)")
-	}
-	r, err := sample.Open(args[0])
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	out, err := newOutputs(o)
-	if err != nil {
-		return err
-	}
-	ctx, stop := interrupts(context.Background(), nil)
-	defer stop()
-	var src sample.Source = r
-	if out.live != nil {
-		src = &paced{Source: r}
-	}
-	sum, err := pipe(ctx, src, out)
-	if out.live != nil && err == nil && ctx.Err() == nil {
-		out.live.SetMessage("end of the recording, q quits")
+	go func() {
 		select {
 		case <-out.live.Done():
+			cancel()
 		case <-ctx.Done():
 		}
-	}
-	if endErr := report.End(sum, out.sinks...); err == nil {
-		err = endErr
-	}
-	if err == nil && r.Truncated() {
-		fmt.Fprintf(os.Stderr, "herdtrace: %s ends in the middle of a line: its recorder was killed, all before that was used\n", args[0])
-	}
-	return err
-}
-
-// paced yields a recording's Samples at the pace at which they were taken.
-type paced struct {
-	sample.Source
-	first uint64
-	start time.Time
-}
-
-// Next implements sample.Source.
-func (p *paced) Next(ctx context.Context) (*sample.Sample, error) {
-	s, err := p.Source.Next(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if p.start.IsZero() {
-		p.first, p.start = s.MonoNS, time.Now()
-	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(time.Until(p.start.Add(time.Duration(s.MonoNS - p.first)))):
-		return s, nil
+	}()
+	return ctx, func() {
+		cancel()
+		out.live.Close()
 	}
 }

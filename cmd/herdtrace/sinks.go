@@ -21,8 +21,9 @@ type outputs struct {
 }
 
 // newOutputs opens the sinks. In line mode with a command of the user's, the
-// text goes to stderr: stdout is the command's.
-func newOutputs(o *options) (*outputs, error) {
+// text goes to stderr: stdout is the command's. SetInterval is for the screen's keys;
+// nil: there is nothing to set.
+func newOutputs(o *options, setInterval func(time.Duration)) (*outputs, error) {
 	out := &outputs{}
 	if o.output != "" {
 		r, err := report.NewRecorder(o.output)
@@ -46,7 +47,7 @@ func newOutputs(o *options) (*outputs, error) {
 	switch {
 	case o.json == "-":
 	case wantsScreen(o):
-		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii})
+		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii, SetInterval: setInterval})
 		lines.SummaryOnly = true
 		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
 	default:

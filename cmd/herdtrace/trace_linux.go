@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/tracer"
@@ -19,6 +20,9 @@ import (
 
 // trace is herdtrace without a subcommand: attach, and show until stopped.
 func trace(o *options) error {
+	if name := o.replayOnly(); name != "" {
+		return usagef("--%s is for herdtrace replay", name)
+	}
 	for _, pid := range o.pids {
 		if err := syscall.Kill(int(pid), 0); errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("trace process %d: there is none (pgrep finds it by name)", pid)
@@ -47,7 +51,7 @@ func trace(o *options) error {
 	}
 	defer t.Close()
 	warnOfRung(t.Header())
-	out, err := newOutputs(o)
+	out, err := newOutputs(o, func(d time.Duration) { t.SetInterval(d) }) // the screen keeps to the bounds
 	if err != nil {
 		return err
 	}

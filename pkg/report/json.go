@@ -73,6 +73,7 @@ type jsonInterval struct {
 	jsonStamp
 	ElapsedNS  int64          `json:"elapsed_ns"`
 	IntervalNS int64          `json:"interval_ns"`
+	AskedNS    uint64         `json:"asked_interval_ns,omitempty"` // where it is not the header's any more
 	Cost       jsonCost       `json:"cost"`
 	Listeners  []jsonListener `json:"listeners"` // null: not measured; so are the others
 	NetNS      []jsonNetNS    `json:"netns"`
@@ -284,6 +285,7 @@ func (j *JSON) Step(s *Step) error {
 		jsonStamp:  stamp("interval", f.Wall, f.Sample.MonoNS),
 		ElapsedNS:  f.Elapsed.Nanoseconds(),
 		IntervalNS: f.Interval.Nanoseconds(),
+		AskedNS:    f.Sample.Self.IntervalNS,
 		Cost:       costRecord(f, &f.Cost),
 		Listeners:  j.listenerRecords(f, false),
 		NetNS:      netnsRecords(f),

@@ -111,7 +111,7 @@ func (l *Line) Step(s *Step) error {
 	if err := l.shed(at, f.Sample.Self.Budget); err != nil {
 		return err
 	}
-	if l.quiet || f.Interval == 0 || (f.Sample.Final && f.Interval < time.Duration(l.header.IntervalNS)/2) {
+	if l.quiet || f.Interval == 0 || (f.Sample.Final && f.Interval < f.Asked()/2) {
 		return nil // the zero point, or too short a rest to speak of rates
 	}
 	return l.print("%s %s %s", at, tickLine(f), costLine(&f.Cost))

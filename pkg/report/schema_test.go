@@ -27,7 +27,7 @@ var pinned = map[string]struct {
 	"header":    {jsonHeader{}, "v type ts mono_ns version host kernel arch cpus boot_id interval_ns command pids ports signals rung rung_reason"},
 	"signal":    {sample.Signal{}, "name variant accuracy hooks note rejected"},
 	"rejection": {sample.Rejection{}, "variant error"},
-	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores"},
+	"interval":  {jsonInterval{}, "v type ts mono_ns elapsed_ns interval_ns asked_interval_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores"},
 	"cost":      {jsonCost{}, "user_cpu_ratio bpf_cpu_ratio memory_bytes lost_total lost recursion_misses_total recursion_misses_by ticks_skipped_total budget"},
 	"budget":    {sample.Budget{}, "limit_ratio cost_ratio exceeded shed events_shed_total thread_looks_shed_total"},
 	"shed":      {sample.Shed{}, "what how now times_total for_ns"},

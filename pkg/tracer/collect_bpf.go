@@ -99,6 +99,9 @@ func (c *bpfCollector) signals() []sample.Signal { return c.kern.signals }
 // rest implements collector.
 func (c *bpfCollector) rest() time.Duration { return 0 }
 
+// setInterval implements collector. What looks cost is judged by how often they are.
+func (c *bpfCollector) setInterval(d time.Duration) { c.rein.interval = d }
+
 // between implements collector: it looks at the accept queues, and sees to it
 // that no ring fills up.
 func (c *bpfCollector) between(more bool) error {

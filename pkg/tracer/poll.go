@@ -25,7 +25,8 @@ type pollCollector struct {
 	netrx    *netrxReader
 	sched    *pollSched    // nil: not measured
 	cost     time.Duration // CPU time of ours that the last tick took
-	skipped  uint64
+	skipped  uint64        // ticks
+	resting  uint64        // of them, those after the last one
 }
 
 // onlyBPF says of the signals that have no other way why that is so.
@@ -117,6 +118,8 @@ func (c *pollCollector) between(more bool) error {
 // in an interval is taken less often: the Samples are further apart, and what
 // they say stays true.
 func (c *pollCollector) rest() time.Duration {
+	c.skipped -= c.resting // it is asked again when the interval changes
+	c.resting = 0
 	if c.share <= 0 {
 		return 0
 	}
@@ -124,13 +127,18 @@ func (c *pollCollector) rest() time.Duration {
 	if rest <= c.interval {
 		return 0
 	}
-	c.skipped += uint64(rest/c.interval) - 1
+	c.resting = uint64(rest/c.interval) - 1
+	c.skipped += c.resting
 	return rest
 }
+
+// setInterval implements collector.
+func (c *pollCollector) setInterval(d time.Duration) { c.interval = d }
 
 // collect implements collector.
 func (c *pollCollector) collect(final bool) (*sample.Sample, error) {
 	began := processTime()
+	c.resting = 0
 	s := &sample.Sample{Type: "sample", MonoNS: monoNS(), Final: final}
 	s.Host, s.CPUs = readHost()
 	c.netrx.fill(s)

@@ -300,6 +300,14 @@ func TestRest(t *testing.T) {
 	if rest := c.rest(); rest < 2*time.Second || c.skipped != uint64(rest/time.Second)-1 {
 		t.Errorf("for 100 s: %v, %d skipped", rest, c.skipped)
 	}
+	rest := c.rest()
+	for _, interval := range []time.Duration{rest / 4, rest / 2, 2 * rest, rest / 10} { // while it rests
+		c.setInterval(interval)
+		want := max(uint64(rest/interval), 1) - 1
+		if got := c.rest(); c.skipped != want || (got == 0) != (interval > rest) {
+			t.Errorf("every %v: %v, %d skipped, want %d", interval, got, c.skipped, want)
+		}
+	}
 }
 
 // TestGroupFinder: a group is looked for below the mount.

@@ -8,8 +8,10 @@ package tracer
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +24,7 @@ const checkEvery = 100 * time.Millisecond
 
 // Options say what to trace. The zero value traces everything once a second.
 type Options struct {
-	// Interval is the time between two Samples: 1 s when 0.
+	// Interval is the time between two Samples: 1 s when 0. SetInterval changes it.
 	Interval time.Duration
 	// Version is herdtrace's own, for the Header.
 	Version string
@@ -50,15 +52,18 @@ type Options struct {
 }
 
 // Tracer is an attached tracer and a sample.Source. Its methods are for one
-// goroutine.
+// goroutine, but for SetInterval.
 type Tracer struct {
 	opts          Options
 	header        sample.Header
 	from          collector
 	*bpfCollector                // from, where that is it; else nil
 	zero          *sample.Sample // the first one, as of Open, until Next has returned it
-	next          time.Time
+	last, next    time.Time      // when the ticks are due
+	taken         time.Time      // when the last one was there
 	done          bool
+	asked         atomic.Int64  // the interval that SetInterval wants
+	change        chan struct{} // capacity 1: it wants another one
 }
 
 // collector is where the facts of a tick come from: BPF programs, or what the
@@ -72,8 +77,10 @@ type collector interface {
 	// at once.
 	between(more bool) error
 	wait() time.Duration
-	// rest is how long the next tick must be put off, for what the last one cost.
+	// rest is for how long after the last tick there must be none, for what it cost.
 	rest() time.Duration
+	// setInterval says how far apart the ticks are, from the next one on.
+	setInterval(d time.Duration)
 	Close() error
 }
 
@@ -85,13 +92,13 @@ func Open(o Options) (*Tracer, error) {
 	if o.Interval == 0 {
 		o.Interval = time.Second
 	}
-	t := &Tracer{opts: o}
+	t := &Tracer{opts: o, change: make(chan struct{}, 1)}
 	r, err := t.climb()
 	if err != nil {
 		return nil, err
 	}
 	t.fillHeader(r)
-	t.next = time.Now().Add(t.opts.Interval)
+	t.begin(time.Now())
 	if t.zero, err = t.from.collect(false); err != nil {
 		t.Close()
 		return nil, err
@@ -126,6 +133,21 @@ func (t *Tracer) fillHeader(r Rung) {
 // Header implements sample.Source.
 func (t *Tracer) Header() *sample.Header { return &t.header }
 
+// SetInterval changes the time between two Samples, from sample.MinInterval to
+// sample.MaxInterval: the next one comes no later than d from now, unless it must be
+// put off for what the last one cost. It may be called from any goroutine.
+func (t *Tracer) SetInterval(d time.Duration) error {
+	if d < sample.MinInterval || d > sample.MaxInterval {
+		return fmt.Errorf("set interval: %s is not from %s to %s", d, sample.MinInterval, sample.MaxInterval)
+	}
+	t.asked.Store(int64(d))
+	select {
+	case t.change <- struct{}{}:
+	default: // it is on its way
+	}
+	return nil
+}
+
 // Next implements sample.Source: it returns the first Sample, which Open took,
 // at once and then one each interval, looking at the accept queues in between.
 // When ctx ends it returns one last Sample, which is Final, and then io.EOF.
@@ -144,8 +166,10 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.done = true
-			return t.from.collect(true)
+			return t.final()
+		case <-t.change:
+			t.adopt(time.Duration(t.asked.Load()))
+			continue
 		case <-time.After(min(wait, checkEvery, t.from.wait())):
 		}
 		if err := t.from.between(time.Until(t.next) > 0); err != nil {
@@ -153,17 +177,53 @@ func (t *Tracer) Next(ctx context.Context) (*sample.Sample, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		t.done = true
-		return t.from.collect(true)
+		return t.final()
 	}
-	t.next = t.next.Add(t.opts.Interval)
-	if now := time.Now(); t.next.Before(now) {
-		// The machine had no time for us: skip the ticks that are past.
-		t.next = now.Add(t.opts.Interval)
+	t.begin(t.next)
+	s, err := t.collect(false)
+	t.taken = time.Now()
+	t.putOff()
+	return s, err
+}
+
+// begin is the tick that is due: the next one follows an interval later.
+func (t *Tracer) begin(due time.Time) {
+	if now := time.Now(); due.Add(t.opts.Interval).Before(now) {
+		due = now // the machine had no time for us: skip the ticks that are past
 	}
-	s, err := t.from.collect(false)
-	if least := time.Now().Add(t.from.rest()); t.next.Before(least) {
+	t.last, t.next = due, due.Add(t.opts.Interval)
+}
+
+// putOff grants the collector its rest, but not from the first look at everything.
+func (t *Tracer) putOff() {
+	if t.taken.IsZero() {
+		return
+	}
+	if least := t.taken.Add(t.from.rest()); t.next.Before(least) {
 		t.next = least
+	}
+}
+
+// adopt makes d the interval, also of the wait that is under way: it began with the
+// last tick.
+func (t *Tracer) adopt(d time.Duration) {
+	t.opts.Interval = d
+	t.from.setInterval(d)
+	if t.next = t.last.Add(d); t.next.Before(time.Now()) {
+		t.next = time.Now()
+	}
+	t.putOff()
+}
+
+func (t *Tracer) final() (*sample.Sample, error) {
+	t.done = true
+	return t.collect(true)
+}
+
+func (t *Tracer) collect(final bool) (*sample.Sample, error) {
+	s, err := t.from.collect(final)
+	if d := uint64(t.opts.Interval); err == nil && d != t.header.IntervalNS {
+		s.Self.IntervalNS = d
 	}
 	return s, err
 }

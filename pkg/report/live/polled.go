@@ -5,7 +5,6 @@ package live
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -61,11 +60,14 @@ func (v *View) rungParts(w int) []part {
 // pace is the interval between two ticks, and that it is longer than was asked for.
 func (v *View) pace() part {
 	f := v.Frame
-	if f == nil || f.Sample == nil || f.Sample.Self.TicksSkipped == 0 || f.Sample.Final ||
-		f.Interval < time.Duration(v.Header.IntervalNS)*3/2 {
+	if f == nil || f.Sample == nil || f.Header == nil {
 		return part{"every " + every(v.Header.IntervalNS), 1, Normal}
 	}
-	return part{fmt.Sprintf("every %s, not %s (too costly)", every(uint64(f.Interval)), every(v.Header.IntervalNS)), 7, Warn}
+	asked := every(uint64(f.Asked()))
+	if f.Sample.Self.TicksSkipped == 0 || f.Sample.Final || f.Interval < f.Asked()*3/2 {
+		return part{"every " + asked, 1, Normal}
+	}
+	return part{fmt.Sprintf("every %s, not %s (too costly)", every(uint64(f.Interval)), asked), 7, Warn}
 }
 
 // calmPolled says what was looked at without BPF, where nothing was found.

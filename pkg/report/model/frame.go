@@ -37,6 +37,15 @@ type Frame struct {
 	Events  []Event
 }
 
+// Asked is the Interval that was asked for: it may be changed while the trace runs.
+func (f *Frame) Asked() time.Duration {
+	ns := f.Header.IntervalNS
+	if changed := f.Sample.Self.IntervalNS; changed > 0 {
+		ns = changed
+	}
+	return time.Duration(min(ns, math.MaxInt64))
+}
+
 // Measured reports whether the header's signal of that name could attach, and was
 // not given up to save its cost. What it counts is unknown where it was not,
 // though the Sample says 0.
