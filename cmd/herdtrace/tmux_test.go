@@ -20,7 +20,7 @@ type terminal struct {
 
 func newTerminal(t *testing.T, w, h int, command string) *terminal {
 	t.Helper()
-	term := &terminal{t, fmt.Sprintf("herdtrace-test-%d", os.Getpid())}
+	term := &terminal{t, fmt.Sprintf("herdtrace-test-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-"))}
 	// The command is the shell's, which then says the exit code and stays.
 	script := "unset CI NO_COLOR; export LANG=C.UTF-8 LC_ALL=C.UTF-8; " + command + `; echo "rc=$?"; exec cat`
 	term.tmux("-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(w), "-y", fmt.Sprint(h), script)
