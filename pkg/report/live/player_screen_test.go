@@ -89,6 +89,27 @@ func TestPlayerOnScreen(t *testing.T) {
 	}
 }
 
+// TestHold: what happens in silence is drawn in the end, and what was before
+// Rewind is forgotten.
+func TestHold(t *testing.T) {
+	s, term := open(t, Options{})
+	s.Step(step(herdView()))
+	term.await(t, "gunicorn")
+	s.Hold(true)
+	s.Rewind()
+	s.Step(step(healthyView()))
+	term.SendRaw([]byte("2"))
+	term.await(t, "[2 CPU]") // drawn anew, of what was there
+	term.SendRaw([]byte("1"))
+	term.await(t, "[1 HERD")
+	term.await(t, "gunicorn")
+	s.Hold(false)
+	term.await(t, "redis-server")
+	if v := s.mail(View{}); len(v.Events) != len(healthyView().Frame.Events) || v.Header == nil {
+		t.Errorf("%d events, header %v", len(v.Events), v.Header)
+	}
+}
+
 // BenchmarkRerun: what it takes to go back to the end of 600 ticks.
 func BenchmarkRerun(b *testing.B) {
 	for _, name := range []string{"herd-cured.jsonl", "runq-pile.jsonl", "cfs-throttle.jsonl"} {

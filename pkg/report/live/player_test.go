@@ -347,6 +347,48 @@ func TestRecordingGotShorter(t *testing.T) {
 	})
 }
 
+// TestRandomKeys: whatever is pressed when, the screen was given all up to what it
+// shows, and other sinks got each tick once.
+func TestRandomKeys(t *testing.T) {
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		c := &tape{slow: time.Duration(rnd.IntN(3)) * 30 * time.Millisecond}
+		for at := time.Duration(0); len(c.ticks) < 1+rnd.IntN(60); at += time.Duration(rnd.IntN(3000)) * time.Millisecond {
+			c.ticks = append(c.ticks, at)
+		}
+		if rnd.IntN(4) == 0 {
+			c.fail = errTape
+		}
+		playing(t, PlayerOptions{Open: c.Open, Speed: float64(int(1) << rnd.IntN(4))}, func(r *rig) {
+			for range 60 {
+				r.Press(DeckAction(rnd.IntN(int(SeekTo)+1)), time.Duration(rnd.IntN(120)-60)*sec)
+				if rnd.IntN(2) == 0 {
+					time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+				}
+			}
+			time.Sleep(time.Minute) // it may be on its way
+			if !r.State().Paused {
+				r.press(PlayPause, 0)
+				time.Sleep(time.Minute)
+			}
+			synctest.Wait()
+			given, at := r.board.given(), r.State().At
+			if s := r.State(); s.Seeking || len(given) == 0 || given[len(given)-1].Frame.Elapsed != at || r.board.shown() != at {
+				t.Fatalf("seed %d: %+v, the screen shows %s of %d ticks", seed, s, r.board.shown(), len(given))
+			}
+			for i, s := range given {
+				if s.Frame.Elapsed != c.ticks[i] {
+					t.Fatalf("seed %d: the screen was given %s as tick %d", seed, s.Frame.Elapsed, i)
+				}
+			}
+			r.wantOnce(c.ticks[:max(len(r.log.steps), len(given))])
+		})
+		if t.Failed() || c.open != 0 {
+			t.Fatalf("seed %d: %d are left open", seed, c.open)
+		}
+	}
+}
+
 func TestFrom(t *testing.T) {
 	c := ticks(10, sec)
 	playing(t, PlayerOptions{Open: c.Open, From: 4500 * time.Millisecond}, func(r *rig) {

@@ -121,7 +121,7 @@ func (p *pace) settle(now time.Time) {
 // screen.
 func (p *pace) wait(later time.Duration, now time.Time) time.Duration {
 	p.settle(now)
-	return time.Duration(float64(later-p.passed) / p.speed)
+	return time.Duration(min(float64(later-p.passed)/p.speed, math.MaxInt64/2))
 }
 
 // shown says that the tick came that was so much later.
