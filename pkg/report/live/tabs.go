@@ -22,8 +22,10 @@ const (
 	CGroups
 	Queues
 	Processes
+	Findings
 
-	panels int = iota
+	panels  int   = iota
+	noPanel Panel = 255
 )
 
 type tab struct {
@@ -38,12 +40,17 @@ var tabs = []tab{
 	{CGroups, "3 CGROUP", "CPU quotas and waits"},
 	{Queues, "4 QUEUE", "the listen queues"},
 	{Processes, "5 PROC", "who runs, who waits for what"},
+	{Findings, "f FINDINGS", "what hurts, and what did"},
 }
 
 // lister is a table of whatever.
 type lister interface {
-	draw(g *Grid, y, n int)
-	count() int
+	draw(g *Grid, y, n, from int, focus bool)
+	count() int // of rows that are shown
+	all() int   // of rows without a filter
+	index() int
+	where() Place
+	hold() (ids []uint64, marks map[uint64]string)
 	press(a Action, page int) Place
 	selected() uint64
 	placeText(n int) string
@@ -60,6 +67,8 @@ func (v *View) table() lister {
 		return v.queueTable()
 	case Processes:
 		return v.processTable()
+	case Findings:
+		return v.findingTable()
 	}
 	return v.listenerTable()
 }
@@ -117,8 +126,11 @@ func (v *View) missing() string {
 
 // empty says that the shown panel has no rows.
 func (v *View) empty() string {
-	if v.UI.Panel == Processes {
+	switch v.UI.Panel {
+	case Processes:
 		return "nothing ran yet"
+	case Findings:
+		return "no finding so far"
 	}
 	return "no listening socket seen yet"
 }

@@ -24,6 +24,8 @@ type Runq struct {
 	SwitchesPerS        float64
 	WaitP99NS           float64 // upper bound of its power-of-two slot
 	WaitNS, ThrottledNS uint64  // in the interval
+	// Waited is sample.Runq.Wait of the interval alone; nil where not known.
+	Waited []uint64
 	// StealRatio is what the hypervisor took, as the scheduler sees it; unknown
 	// where the kernel was not built to.
 	StealRatio float64
