@@ -119,7 +119,7 @@ func TestScreen(t *testing.T) {
 		term.SendRaw([]byte(key))
 		term.await(t, want)
 	}
-	term.SendRaw([]byte("\r"))
+	term.SendRaw([]byte("f\r"))
 	term.await(t, "FINDING accept-herd")
 	term.await(t, "evidence ")
 	term.SendRaw([]byte("y"))

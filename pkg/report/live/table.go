@@ -155,13 +155,15 @@ func (t *table[T]) fresh() []T {
 	return rows
 }
 
-// severity is how bad r's mark is.
+// severity is how bad r's mark is; what is gone comes last.
 func (t *table[T]) severity(r T) int {
-	switch m, _ := t.mark(r); m {
-	case "!!":
+	switch m, st := t.mark(r); {
+	case m == "!!":
 		return 2
-	case " !":
+	case m == " !":
 		return 1
+	case st == Dim:
+		return -1
 	}
 	return 0
 }
