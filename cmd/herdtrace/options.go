@@ -31,6 +31,7 @@ type options struct {
 	noBPF     bool
 	color     string
 	ascii     bool
+	noMouse   bool
 	version   bool
 
 	words   []string // before --
@@ -138,6 +139,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.noBPF, "no-bpf", false, "load no BPF program, as where the kernel refuses it: accepts, wake-ups, refused clients, idle cores beside waiting threads and the causes of waits are then not measured, the rest by /proc, cgroupfs and sock_diag")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
+	f.BoolVar(&o.noMouse, "no-mouse", false, "leave the mouse to the terminal, which selects text with it")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")
 	return f
 }
