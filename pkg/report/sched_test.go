@@ -129,7 +129,7 @@ func TestSchedSummary(t *testing.T) {
 		w          *Worst
 	}{
 		{"healthy", "", model.Frame{CPUs: []model.CPU{even, busy, stopped, {}}, CGroups: []*model.CGroup{{}, quota("/x", 0, 0)}}, &w},
-		{"throttled", "  /system.slice/api.service (quota 2.0 cores): throttled in 246 of 600 periods, worst stall 62 ms, stopped 18.6 s in all over its cores\n" +
+		{"throttled", "  api.service (quota 2.0 cores): throttled in 246 of 600 periods, worst stall 62 ms, stopped 18.6 s in all over its cores\n" +
 			"    its threads waited 200.0 s: 95% throttled, 4% contended, 1% mask, 0% stolen\n" +
 			"  /?[2J (quota ?): throttled in 1 of 9 periods, worst stall 4.0 ms, stopped 2.0 ms in all over its cores\n",
 			model.Frame{CGroups: []*model.CGroup{small, api}}, &w},

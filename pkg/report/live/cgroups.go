@@ -13,9 +13,9 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
-// cgroupName is the path without its first slash; the root's is only that.
-func cgroupName(path string) string {
-	if name := strings.TrimPrefix(path, "/"); name != "" {
+// cgroupName is a title; of a path without its first slash, but the root's is only that.
+func cgroupName(title string) string {
+	if name := strings.TrimPrefix(title, "/"); name != "" {
 		return safe(name)
 	}
 	return "/"
@@ -88,7 +88,7 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 		return none
 	}
 	return slices.Concat([]column[c]{
-		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Path) }, cut: cutCGroup},
+		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Title()) }, cut: cutCGroup},
 		quota("QUOTA", 9, 5, func(g c) float64 { return g.Quota }, cores),
 		{title: "USED", keep: 8, min: v.wide(5), num: func(g c) float64 { return g.Used }, text: func(g c) string {
 			s := runq(cores)(g.Used)
@@ -133,7 +133,7 @@ func (v *View) cgroupTable() *table[*model.CGroup] {
 		id:    func(g *model.CGroup) uint64 { return g.ID },
 		place: v.UI.CGroup, panel: CGroups, held: v.held[CGroups], interval: v.interval(),
 		mark: func(g *model.CGroup) (string, Style) { return marked(worst[g.ID]) },
-	}, v.cgroupTraits())
+	}, v.cgroupTraits)
 }
 
 // cgroupFacts is the line over the cgroup panel: what was promised to whom.
@@ -177,7 +177,7 @@ func (v *View) openedCGroup() *drill {
 	t.place, t.drill, t.panel, t.held, t.match = v.UI.Threads, true, CGroups, nil, nil
 	t.rows = slices.DeleteFunc(t.rows, func(p *model.Process) bool { return !inside[p.CGroupID] })
 	return &drill{
-		title: "CGROUP " + cgroupName(g.Path), what: "cgroup", about: both(texts(quotaFacts(g)...), v.stopLines(g)), table: t,
+		title: "CGROUP " + cgroupName(g.Title()), what: "cgroup", about: both(texts(quotaFacts(g)...), v.stopLines(g)), table: t,
 		of: func(f *diagnose.Finding) bool { return f.CGroupID == g.ID },
 	}
 }
@@ -196,7 +196,7 @@ func quotaFacts(g *model.CGroup) []string {
 	}
 	for p := g.Parent; p != nil; p = p.Parent {
 		if p.CFS != nil {
-			out += fmt.Sprintf("  inside %s with %s cores", clip(cgroupName(p.Path), 32), cores(p.Quota))
+			out += fmt.Sprintf("  inside %s with %s cores", clip(cgroupName(p.Title()), 32), cores(p.Quota))
 			break
 		}
 	}

@@ -117,7 +117,7 @@ func (v *View) cpuTable() *table[*model.CPU] {
 		id:    func(c *model.CPU) uint64 { return uint64(c.CPU.CPU) + 1 }, // 0 selects nothing
 		place: v.UI.CPU, panel: CPUs, held: v.held[CPUs], interval: v.interval(),
 		mark: func(c *model.CPU) (string, Style) { return marked(worst[uint64(c.CPU.CPU)+1]) },
-	}, v.cpuTraits())
+	}, v.cpuTraits)
 }
 
 // cpuFacts is the line over the CPU panel: what belongs to no single core.

@@ -79,7 +79,9 @@ func (v *View) findingTable() *table[*diagnose.Finding] {
 			}
 			return mark(r.Severity)
 		},
-	}, func(r f) traits { return traits{names: []string{r.ID, r.Sentence(), r.Remedy}} })
+	}, func() func(r f) traits {
+		return func(r f) traits { return traits{names: []string{r.ID, r.Sentence(), r.Remedy}} }
+	})
 }
 
 // selectedFinding is that of the findings panel; nil where there is none.

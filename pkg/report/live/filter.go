@@ -79,10 +79,10 @@ func allOf(words []string, numbers []uint64) bool {
 
 // filtered is t, what a finding is about first, with the rows that the filter lets
 // through.
-func filtered[T any](v *View, t *table[T], of func(T) traits) *table[T] {
+func filtered[T any](v *View, t *table[T], of func() func(T) traits) *table[T] {
 	t.ranked = true
 	if v.UI.Filter != "" {
-		f := parseFilter(v.UI.Filter)
+		f, of := parseFilter(v.UI.Filter), of()
 		t.match = func(r T) bool { return f.matches(of(r)) }
 	}
 	return t
@@ -92,7 +92,7 @@ func filtered[T any](v *View, t *table[T], of func(T) traits) *table[T] {
 func (v *View) groups() map[uint64][]string {
 	out := make(map[uint64][]string)
 	for _, g := range v.cgroups() {
-		out[g.ID] = []string{g.Path, cgroupName(g.Path)}
+		out[g.ID] = []string{g.Path, g.Title()}
 	}
 	return out
 }

@@ -242,7 +242,7 @@ func eventOf(e *model.Event) string {
 	case sample.EventBacklogDrop:
 		return safe(e.Device)
 	case sample.EventThrottle:
-		return cgroupName(e.CGroup)
+		return cgroupName(e.Group)
 	}
 	who := safe(e.Listener)
 	if who == "" {

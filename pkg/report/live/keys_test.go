@@ -114,7 +114,7 @@ func TestPressSched(t *testing.T) {
 		inside uint64 // selected by Down
 	}{
 		{"core", pileView(), ShowCPUs, 4, "CPU 3", 21874},
-		{"cgroup", throttleView(), ShowCGroups, 7001, "CGROUP system.slice/api.service", 21873},
+		{"cgroup", throttleView(), ShowCGroups, 7001, "CGROUP api.service", 21873},
 		{"process", pileView(), ShowProcesses, 812, "PROCESS 812  nginx", 812}, // with a finding: the first
 	}
 	for _, tt := range tests {

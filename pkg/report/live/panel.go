@@ -175,7 +175,7 @@ func (v *View) listenerTable() *table[*model.Listener] {
 			}
 			return "", Normal
 		},
-	}, v.listenerTraits())
+	}, v.listenerTraits)
 }
 
 // withTrail is cols and a sparkline; without one where there is no history.

@@ -33,7 +33,7 @@ func (v *View) processColumns() []column[*model.Process] {
 	claimed := func(x float64) string { return v.measured(model.SignalCPUTime, cores(x)) }
 	paths := make(map[uint64]string)
 	for _, g := range v.cgroups() {
-		paths[g.ID] = cgroupName(g.Path)
+		paths[g.ID] = cgroupName(g.Title())
 	}
 	return slices.Concat([]column[p]{
 		number("PID", 11, 7, func(r p) float64 { return float64(r.PID) }, whole),
@@ -89,7 +89,7 @@ func (v *View) processTable() *table[*model.Process] {
 			}
 			return "", Dim
 		},
-	}, v.processTraits())
+	}, v.processTraits)
 }
 
 // openedProcess is what is behind a process: its most active threads.

@@ -65,6 +65,7 @@ type Contention struct {
 // CGroup is one cgroup during the interval.
 type CGroup struct {
 	sample.CGroup
+	title  string  // see Title; "" where it was not compared with the others yet
 	Parent *CGroup // nil: the root, or not listed
 	Delta  sample.RunTimes
 	// Used is cores used, by the scheduler; Waiting its threads that waited, as
