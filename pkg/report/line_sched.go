@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -48,11 +47,7 @@ func shortTitle(title string) string {
 	if strings.HasPrefix(title, "/") {
 		name = model.Printable(path.Base(title))
 	}
-	if utf8.RuneCountInString(name) > most {
-		r := []rune(name)
-		name = string(r[:most/3]) + "..." + string(r[len(r)-most/2:])
-	}
-	return name
+	return model.WithoutMiddle(name, most)
 }
 
 func share(v float64) string {

@@ -32,10 +32,7 @@ func cgroupName(g *model.CGroup) string {
 	const mostTitle, mostPath = 64, 48
 	title := model.Printable(g.Title())
 	if !strings.HasPrefix(title, "/") {
-		if r := []rune(title); len(r) > mostTitle {
-			return string(r[:mostTitle/3]) + "..." + string(r[len(r)-mostTitle/2:])
-		}
-		return title
+		return model.WithoutMiddle(title, mostTitle)
 	}
 	title = longID.ReplaceAllStringFunc(title, func(id string) string { return id[:12] })
 	if title == "/" {

@@ -147,7 +147,7 @@ func TestCGroupName(t *testing.T) {
 		{"/docker/" + id, "", "docker 0123456789ab"},
 		{"/docker/" + id, "web-1", "web-1 (docker)"},
 		{"/docker/" + id, "a\x1b[2J\nb", "a?[2J?b (docker)"},
-		{"/docker/" + id, strings.Repeat("x", 40) + strings.Repeat("y", 40), strings.Repeat("x", 21) + "..." + strings.Repeat("y", 23) + " (docker)"},
+		{"/docker/" + id, strings.Repeat("x", 40) + strings.Repeat("y", 40), strings.Repeat("x", 21) + "..." + strings.Repeat("y", 31) + " (docker)"},
 		{"/x/" + id + "-1", "", "x/0123456789ab-1"},
 		{"/" + deep + "/" + deep + "/a", "", ".../" + deep + "/a"},
 		{"/" + strings.Repeat("z", 60), "", ".../" + strings.Repeat("z", 48)},

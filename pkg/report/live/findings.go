@@ -242,7 +242,7 @@ func eventOf(e *model.Event) string {
 	case sample.EventBacklogDrop:
 		return safe(e.Device)
 	case sample.EventThrottle:
-		return cgroupName(e.Group)
+		return cutCGroup(cgroupName(e.Group), 48)
 	}
 	who := safe(e.Listener)
 	if who == "" {

@@ -14,6 +14,8 @@ const (
 	// for the whole; shortUID as many of a pod's.
 	shortID  = 12
 	shortUID = 8
+	// mostName is how much of a runtime's name is shown, in characters.
+	mostName = 128
 )
 
 // Title is what a person would call g: the container, pod or systemd unit that it
@@ -60,7 +62,7 @@ func (g *CGroup) containerTitle(c *sample.Container) string {
 		kind = "pod"
 	}
 	if name := strings.Trim(g.nameAbove(c), "/"); name != "" {
-		return withBelow(name, c.Below) + " (" + kind + ")"
+		return withBelow(WithoutMiddle(name, mostName), c.Below) + " (" + kind + ")"
 	}
 	short := c.ID[:min(len(c.ID), shortID)]
 	if c.Pod != "" {
@@ -77,6 +79,20 @@ func (g *CGroup) nameAbove(c *sample.Container) string {
 		}
 	}
 	return ""
+}
+
+// WithoutMiddle keeps most characters: the end, which tells the most, and less of the
+// beginning.
+func WithoutMiddle(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	r := []rune(s)
+	if len(r) <= most {
+		return s
+	}
+	const gap = "..."
+	return string(r[:most/3]) + gap + string(r[len(r)-(most-most/3-len(gap)):])
 }
 
 func withBelow(name, below string) string {

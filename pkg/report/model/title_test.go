@@ -31,6 +31,8 @@ func TestTitle(t *testing.T) {
 		{kube, "", "pod 1b2c3d4e"},
 		{"/docker/" + someID, "///", "docker 3f2a91c0b7de"},
 		{"/docker/" + someID, "a\x1b[2J\nb", "a\x1b[2J\nb (docker)"}, // raw
+		{"/docker/" + someID, strings.Repeat("語", 4096), strings.Repeat("語", 42) + "..." + strings.Repeat("語", 83) + " (docker)"},
+		{"/docker/" + someID, strings.Repeat("語", 128), strings.Repeat("語", 128) + " (docker)"},
 		// system containers and virtual machines
 		{"/lxc.payload.web", "", "web (lxc)"},
 		{"/lxc/101/ns/system.slice/nginx.service", "", "101/ns/system.slice/nginx.service (lxc)"},
