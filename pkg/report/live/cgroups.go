@@ -174,7 +174,7 @@ func (v *View) openedCGroup() *drill {
 		}
 	}
 	t := v.processTable()
-	t.place, t.drill, t.panel, t.held, t.match = v.UI.Threads, true, CGroups, nil, nil
+	t.place, t.drill, t.panel, t.held, t.match = v.UI.Threads, true, CGroups, v.held[drillKey], nil
 	t.rows = slices.DeleteFunc(t.rows, func(p *model.Process) bool { return !inside[p.CGroupID] })
 	return &drill{
 		title: "CGROUP " + cgroupName(g.Title()), what: "cgroup", about: both(texts(quotaFacts(g)...), v.stopLines(g)), table: t,

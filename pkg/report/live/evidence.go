@@ -72,7 +72,7 @@ func (v *View) findingTable() *table[*diagnose.Finding] {
 		},
 		rows:  v.findings(),
 		id:    findingID,
-		place: v.UI.Finding,
+		place: v.UI.Finding, panel: Findings,
 		mark: func(r f) (string, Style) {
 			if r.State == diagnose.Cleared {
 				return "ok", Dim

@@ -197,7 +197,7 @@ func (v *View) threadTable(l *model.Listener) *table[*model.Worker] {
 		cols:  v.threadColumns(),
 		rows:  rows,
 		id:    func(w *model.Worker) uint64 { return uint64(w.TID) },
-		place: v.UI.Threads, panel: v.UI.Panel, drill: true,
+		place: v.UI.Threads, panel: v.UI.Panel, drill: true, held: v.held[drillKey],
 		mark: func(*model.Worker) (string, Style) { return "", Normal },
 	}
 }

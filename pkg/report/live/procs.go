@@ -179,7 +179,7 @@ func (v *View) taskTable(rows []task, keepProgram int) *table[task] {
 		cols:  v.taskColumns(keepProgram),
 		rows:  rows,
 		id:    func(t task) uint64 { return uint64(t.TID) },
-		place: v.UI.Threads, panel: v.UI.Panel, drill: true,
+		place: v.UI.Threads, panel: v.UI.Panel, drill: true, held: v.held[drillKey],
 		mark: func(task) (string, Style) { return "", Normal },
 	}
 }

@@ -56,8 +56,20 @@ type lister interface {
 	placeText(n int) string
 }
 
-// table is the table of the panel that is shown.
+// table is the table of the panel that is shown, made once for a picture.
 func (v *View) table() lister {
+	if v.tables == nil {
+		return v.newTable()
+	}
+	t := v.tables[v.UI.Panel]
+	if t == nil {
+		t = v.newTable()
+		v.tables[v.UI.Panel] = t
+	}
+	return t
+}
+
+func (v *View) newTable() lister {
 	switch v.UI.Panel {
 	case CPUs:
 		return v.cpuTable()

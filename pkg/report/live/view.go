@@ -36,7 +36,8 @@ type View struct {
 	Recording string // what the trace is recorded to; "": it is not
 	UI        UI
 
-	held map[Panel]*held
+	held   map[Panel]*held
+	tables map[Panel]lister // that were made for this picture; nil: they are not kept
 }
 
 // UI is what the user chose.
@@ -86,6 +87,7 @@ func Render(v View, w, h int) Grid {
 	if g.W == 0 || g.H == 0 {
 		return g
 	}
+	v.tables = make(map[Panel]lister)
 	p := v.plan(g.W, g.H)
 	v.drawHeader(&g)
 	if p.totals {
