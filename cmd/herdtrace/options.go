@@ -36,6 +36,7 @@ type options struct {
 	from      time.Duration // where it begins
 	color     string
 	ascii     bool
+	noMouse   bool
 	version   bool
 
 	words   []string // before --
@@ -176,6 +177,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.VarP(seconds{&o.from, 0, 1 << 62}, "from", "", "replay on the live screen from this time after the begin")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
+	f.BoolVar(&o.noMouse, "no-mouse", false, "leave the mouse to the terminal, which selects text with it")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")
 	return f
 }

@@ -33,7 +33,11 @@ func TestReplayOnTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	term := newTerminal(t, 100, 30, tool(t, "herdtrace")+" replay "+path+" --from 2 --speed 64 --json="+played)
-	term.shows("end of the recording, q quits")
+	term.shows("END", "x64")
+	term.tmux("send-keys", ",")
+	term.shows("PAUSED")
+	term.tmux("send-keys", ".")
+	term.shows("END")
 	term.tmux("send-keys", "q")
 	term.shows("herdtrace: ", "accept-herd", "trace cost", "rc=0")
 	got, err := os.ReadFile(played)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,13 +48,21 @@ func newOutputs(o *options, setInterval func(time.Duration)) (*outputs, error) {
 	switch {
 	case o.json == "-":
 	case wantsScreen(o):
-		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii, SetInterval: setInterval})
+		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii, NoMouse: o.noMouse, Recording: baseName(o.output), Interval: o.interval, SetInterval: setInterval})
 		lines.SummaryOnly = true
 		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
 	default:
 		out.sinks = append(out.sinks, report.NewLine(text, lines))
 	}
 	return out, nil
+}
+
+// baseName is the last part of path, "" where there is none.
+func baseName(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
 }
 
 // jsonFile is a JSON sink that closes its file.

@@ -5,9 +5,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -78,4 +80,28 @@ func TestTerminal(t *testing.T) {
 	term.shows("HERD")
 	term.tmux("send-keys", "q")
 	term.shows("accept-herd", "trace cost", "rc=0")
+}
+
+// TestIntervalKeys: + and - change how often a running trace looks.
+func TestIntervalKeys(t *testing.T) {
+	needRoot(t)
+	out := filepath.Join(t.TempDir(), "out.ndjson")
+	term := newTerminal(t, 100, 30, tool(t, "herdtrace")+" -i 1h --json="+out)
+	term.shows("every 60 min")
+	asked := func(ns string) {
+		t.Helper()
+		eventually(t, "a record says that "+ns+" ns were asked for", func() bool {
+			b, err := os.ReadFile(out)
+			return err == nil && bytes.Contains(b, []byte(`"asked_interval_ns":`+ns+","))
+		})
+	}
+	for range 8 { // 5 min, 1 min, 30 s, 10 s, 5 s, 2 s, 1 s, 500 ms
+		term.tmux("send-keys", "--", "-")
+	}
+	asked("500000000")
+	term.shows("every 500 ms")
+	term.tmux("send-keys", "+")
+	asked("1000000000")
+	term.tmux("send-keys", "q")
+	term.shows("rc=0")
 }

@@ -73,6 +73,7 @@ func switchesRecord(f *model.Frame, s *sample.Switches) jsonSwitches {
 
 type jsonCGroup struct {
 	Path       string   `json:"path"`
+	Name       string   `json:"name,omitempty"` // by its container runtime
 	CGroupID   uint64   `json:"cgroup_id"`
 	ParentID   uint64   `json:"parent_cgroup_id,omitempty"`
 	CPUSeconds *float64 `json:"cpu_seconds_total,omitempty"` // by the scheduler
@@ -195,7 +196,7 @@ func cgroupRecords(f *model.Frame, total bool) []jsonCGroup {
 	}
 	out := make([]jsonCGroup, 0, len(groups))
 	for _, g := range groups {
-		r := jsonCGroup{Path: g.Path, CGroupID: g.ID, ParentID: g.ParentID, Threads: g.Threads, Weight: g.Weight}
+		r := jsonCGroup{Path: g.Path, Name: g.Name, CGroupID: g.ID, ParentID: g.ParentID, Threads: g.Threads, Weight: g.Weight}
 		if f.Sched != nil {
 			switched := switchesRecord(f, &g.Switches)
 			if !unseen(f, g) {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -32,7 +32,7 @@ func schedTick(f *model.Frame) string {
 		out += fmt.Sprintf(" runq=%s(cpu%d)", PeakText(c), c.CPU.CPU)
 	}
 	if n, g := Throttled(f); g != nil {
-		out += fmt.Sprintf(" thr=%d(%s %s)", n, shortPath(g.Path), share(g.ThrottledRatio))
+		out += fmt.Sprintf(" thr=%d(%s %s)", n, shortTitle(g.Title()), share(g.ThrottledRatio))
 	}
 	if Oversold(f) {
 		out += fmt.Sprintf(" sold=%.2fx", f.Sold.Ratio)
@@ -40,15 +40,14 @@ func schedTick(f *model.Frame) string {
 	return out
 }
 
-// shortPath is the last part of a cgroup's path, which says enough on a tick line.
-func shortPath(p string) string {
+// shortTitle is what says enough of a cgroup on a tick line: the last part of a path.
+func shortTitle(title string) string {
 	const most = 24
-	name := model.Printable(path.Base(p))
-	if utf8.RuneCountInString(name) > most {
-		r := []rune(name)
-		name = string(r[:most/3]) + "..." + string(r[len(r)-most/2:])
+	name := model.Printable(title)
+	if strings.HasPrefix(title, "/") {
+		name = model.Printable(path.Base(title))
 	}
-	return name
+	return model.WithoutMiddle(name, most)
 }
 
 func share(v float64) string {
@@ -80,7 +79,7 @@ func throttledText(f *model.Frame, w *Worst) []string {
 		if i == summaryGroups {
 			return append(out, fmt.Sprintf("and %s throttled", model.Plural(len(groups)-i, "more cgroup")))
 		}
-		text := fmt.Sprintf("%s (quota %s): throttled in %d of %d periods", model.Printable(g.Path), quotaText(g), g.CFS.Throttled, g.CFS.Periods)
+		text := fmt.Sprintf("%s (quota %s): throttled in %d of %d periods", model.Printable(g.Title()), quotaText(g), g.CFS.Throttled, g.CFS.Periods)
 		if ns := max(w.StallNS[g.ID], g.WorstStallNS); ns > 0 {
 			text += ", worst stall " + span(ns)
 		}

@@ -70,7 +70,7 @@ func TestSchedTick(t *testing.T) {
 		{"unknown", "", []model.CPU{queueCore(0, nan, nan, nan, 9), {}}, []*model.CGroup{{}}, nan},
 		{"throttled", " thr=2(api.service 41%)", nil, []*model.CGroup{quota("/b", 2, 0.1), quota("/system.slice/api.service", 4, 0.41), quota("/c", 0, 0), {}}, 0},
 		{"throttled, its share not known", " thr=1(a -)", nil, []*model.CGroup{quota("/a", 2, nan)}, 0},
-		{"long and hostile", " thr=1(?[2Jcri-...abcdef.scope 7%)", nil,
+		{"long and hostile", " thr=1(?[2Jcri-...9abcdef.scope 7%)", nil,
 			[]*model.CGroup{quota("/k/\x1b[2Jcri-containerd-0123456789abcdef0123456789abcdef.scope", 1, 0.07), quota("/x", 1, nan)}[:1], 0},
 		{"oversold", " sold=1.67x", []model.CPU{queueCore(0, 0.97, 1, 0, 3), queueCore(1, 0.99, 1, 0, 3)}, nil, 1.667},
 		{"oversold, but with room", "", []model.CPU{queueCore(0, 0.97, 1, 0, 3), queueCore(1, 0.2, 0, 0, 3)}, nil, 1.667},
@@ -129,7 +129,7 @@ func TestSchedSummary(t *testing.T) {
 		w          *Worst
 	}{
 		{"healthy", "", model.Frame{CPUs: []model.CPU{even, busy, stopped, {}}, CGroups: []*model.CGroup{{}, quota("/x", 0, 0)}}, &w},
-		{"throttled", "  /system.slice/api.service (quota 2.0 cores): throttled in 246 of 600 periods, worst stall 62 ms, stopped 18.6 s in all over its cores\n" +
+		{"throttled", "  api.service (quota 2.0 cores): throttled in 246 of 600 periods, worst stall 62 ms, stopped 18.6 s in all over its cores\n" +
 			"    its threads waited 200.0 s: 95% throttled, 4% contended, 1% mask, 0% stolen\n" +
 			"  /?[2J (quota ?): throttled in 1 of 9 periods, worst stall 4.0 ms, stopped 2.0 ms in all over its cores\n",
 			model.Frame{CGroups: []*model.CGroup{small, api}}, &w},

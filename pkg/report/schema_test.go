@@ -61,7 +61,7 @@ var pinned = map[string]struct {
 	"device":           {jsonDevice{}, "netns device ifindex driver rx_packets_total rx_queues rps_cpus irqs"},
 	"irq":              {jsonIRQ{}, "irq name affinity"},
 
-	"cgroup": {jsonCGroup{}, "path cgroup_id parent_cgroup_id cpu_seconds_total " + pinnedWaits + " " + pinnedSwitches + " cpu_quota_us cpu_period_us cpu_burst_us " +
+	"cgroup": {jsonCGroup{}, "path name cgroup_id parent_cgroup_id cpu_seconds_total " + pinnedWaits + " " + pinnedSwitches + " cpu_quota_us cpu_period_us cpu_burst_us " +
 		"cfs_periods_total cfs_throttled_periods_total cfs_throttled_seconds_total cpu_usage_seconds_total cpu_demand_cores threads cpu_weight contended_by"},
 	"process": {jsonProcess{}, "pid start_ns comm program cgroup_id kernel ended run_seconds_total " + pinnedWaits + " claimed_seconds_total " +
 		pinnedSwitches + " threads top_threads contended_by"},

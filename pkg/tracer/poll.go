@@ -60,7 +60,7 @@ func newPollCollector(o *Options) (*pollCollector, error) {
 		}
 		return c.accept.namespaces()
 	})
-	if c.sched, err = newPollSched(c.kern); err != nil {
+	if c.sched, err = newPollSched(c.kern, o); err != nil {
 		c.kern.withdraw(err, SignalRunq, SignalThrottle, SignalCPUTime)
 	}
 	if c.sched != nil {

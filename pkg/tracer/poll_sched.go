@@ -23,11 +23,11 @@ type pollSched struct {
 
 // newPollSched returns nil where the runq signal is not measured. What it counts
 // begins now.
-func newPollSched(k *kernel) (*pollSched, error) {
+func newPollSched(k *kernel, o *Options) (*pollSched, error) {
 	if k.chosen[SignalRunq] == nil {
 		return nil, nil
 	}
-	r := &pollSched{schedBase: newSchedBase(k), times: make(map[int]sample.CPUTimes)}
+	r := &pollSched{schedBase: newSchedBase(k, o), times: make(map[int]sample.CPUTimes)}
 	groups := &groupFinder{}
 	if r.groups.files != nil {
 		groups.tree = r.groups.files.tree

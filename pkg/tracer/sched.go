@@ -50,8 +50,8 @@ type schedBase struct {
 	unread       uint64 // how often something could not be read
 }
 
-func newSchedBase(k *kernel) schedBase {
-	groups := newCGroupTable()
+func newSchedBase(k *kernel, o *Options) schedBase {
+	groups := newCGroupTable(o.HostRoot)
 	return schedBase{
 		kern: k, groups: groups, table: newThreadTable(groups), procs: newProcCache(), claims: newClaims(),
 		masks: newAffinities(), steal: make(map[int]uint64),
@@ -91,7 +91,7 @@ func newSchedReader(k *kernel, o *Options) (r *schedReader, err error) {
 	if k.chosen[SignalRunq] == nil {
 		return nil, nil
 	}
-	r = &schedReader{schedBase: newSchedBase(k), cores: k.mapOf("cores")}
+	r = &schedReader{schedBase: newSchedBase(k, o), cores: k.mapOf("cores")}
 	defer func() {
 		if err != nil {
 			r.Close()

@@ -16,6 +16,7 @@ import (
 type cgroupTable struct {
 	files   *cgroupReader // nil: there is no cpu controller to be seen,
 	why     error         // and this is why
+	names   *nameFinder
 	groups  map[uint64]*groupState
 	waits   map[uint64]bpf.SchedWaits // as last seen
 	pending []uint64                  // active in this tick
@@ -35,6 +36,7 @@ type groupState struct {
 	// What is known of it, also when it is gone.
 	parent    uint64
 	path      string
+	naming    naming
 	weight    uint32
 	bandwidth *sample.Bandwidth
 	named     bool
@@ -59,14 +61,25 @@ func (a *activity) add(d *activity) {
 }
 
 // newCGroupTable works without a cpu controller, too: there are just no groups.
-func newCGroupTable() *cgroupTable {
-	t := &cgroupTable{groups: make(map[uint64]*groupState), waits: make(map[uint64]bpf.SchedWaits)}
-	t.files, t.why = newCGroupReader()
+// The host's files are below hostRoot, "" for the usual place.
+func newCGroupTable(hostRoot string) *cgroupTable {
+	t := &cgroupTable{names: newNameFinder(hostRoot), groups: make(map[uint64]*groupState), waits: make(map[uint64]bpf.SchedWaits)}
+	if t.files, t.why = newCGroupReader(); t.files == nil {
+		return t
+	}
+	var limited []*groupState
+	for _, s := range t.files.limited() {
+		g := t.group(s.id)
+		t.describe(g)
+		limited = append(limited, g)
+	}
+	t.wantNames(limited) // for the first tick: findings are about these
 	return t
 }
 
 // Close closes files.
 func (t *cgroupTable) Close() {
+	t.names.Close()
 	if t.files != nil {
 		t.files.Close()
 	}
@@ -170,10 +183,12 @@ func (t *cgroupTable) samples(looked, final bool) []sample.CGroup {
 	for _, g := range t.groups {
 		t.describe(g)
 	}
+	t.setNames()
 	if looked {
 		t.addUp()
 	}
 	shown := t.choose(final)
+	t.wantNames(shown)
 	out := make([]sample.CGroup, 0, len(shown))
 	for _, g := range shown {
 		out = append(out, g.sample())
@@ -187,7 +202,7 @@ func (t *cgroupTable) samples(looked, final bool) []sample.CGroup {
 
 func (g *groupState) sample() sample.CGroup {
 	return sample.CGroup{
-		ID: g.id, ParentID: g.parent, Path: g.path, RunTimes: g.sum.RunTimes, Switches: g.sum.Switches,
+		ID: g.id, ParentID: g.parent, Path: g.path, Name: g.naming.name, RunTimes: g.sum.RunTimes, Switches: g.sum.Switches,
 		ContendedBy: slices.Clone(g.rivals[:min(len(g.rivals), sample.MaxRivals)]),
 		Threads:     g.threads, Weight: g.weight, CFS: g.bandwidth,
 	}

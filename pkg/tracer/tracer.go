@@ -49,6 +49,9 @@ type Options struct {
 	// MaxThreads sizes the map of threads whose waits were taken apart: 16384
 	// when 0.
 	MaxThreads uint32
+	// HostRoot is where the files of the traced host are, among them those in which
+	// container runtimes keep names: the root of pid 1 when "".
+	HostRoot string
 }
 
 // Tracer is an attached tracer and a sample.Source. Its methods are for one

@@ -13,37 +13,46 @@ import (
 	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // unnamedPath stands in a command where a cgroup's path is not fit for one.
 const unnamedPath = "CGROUP"
 
 var (
-	plainPath = regexp.MustCompile(`^[A-Za-z0-9_./@:+-]+$`)
-	longID    = regexp.MustCompile(`[0-9a-f]{32,}`)
-	// container is what a container runtime's group is called, by its id:
-	// "docker-ID.scope", "cri-containerd-ID.scope", or "ID" below "docker".
-	container   = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	plainPath   = regexp.MustCompile(`^[A-Za-z0-9_./@:+-]+$`)
+	longID      = regexp.MustCompile(`[0-9a-f]{32,}`)
 	userManager = regexp.MustCompile(`^user@([0-9]+)\.service$`)
 	unit        = regexp.MustCompile(`\.(?:service|scope|slice)$`)
 )
 
-// cgroupName is what is shown of a path: its end, with the long ids of
-// containers cut.
-func cgroupName(p string) string {
-	const most = 48
-	p = longID.ReplaceAllStringFunc(model.Printable(p), func(id string) string { return id[:12] })
-	if p == "" || p == "/" {
+// cgroupName is what is shown of a group: its title without the middle if that is
+// long, and of a path the end, with the long ids of containers cut.
+func cgroupName(g *model.CGroup) string {
+	const mostTitle, mostPath = 64, 48
+	title := model.Printable(g.Title())
+	if !strings.HasPrefix(title, "/") {
+		return model.WithoutMiddle(title, mostTitle)
+	}
+	title = longID.ReplaceAllStringFunc(title, func(id string) string { return id[:12] })
+	if title == "/" {
 		return "/"
 	}
-	name := strings.TrimPrefix(p, "/")
-	if len(name) > most {
-		if name = path.Base(name); len([]rune(name)) > most {
-			name = string([]rune(name)[:most])
-		}
-		return ".../" + name
+	name := strings.TrimPrefix(title, "/")
+	if len(name) <= mostPath {
+		return name
 	}
-	return name
+	end := name
+	for more := true; more && len(end) > mostPath; {
+		var rest string
+		if _, rest, more = strings.Cut(end, "/"); more {
+			end = rest
+		}
+	}
+	if r := []rune(end); len(r) > mostPath {
+		end = string(r[:mostPath])
+	}
+	return ".../" + end
 }
 
 // shellPath is a cgroup's path below its mount, with a / before and after, as a
@@ -114,13 +123,13 @@ func hierarchy(f *model.Frame) int {
 
 func (k *knob) stay(p string) string {
 	name := path.Base(p)
-	c := container.FindStringSubmatch(name)
+	c, contained := sample.ContainerOf(p)
 	switch {
 	case k.kubernetes != "" && strings.Contains(p, "kubepods"):
 		return k.kubernetes + " in the pod's spec"
-	case c != nil && k.docker != "" && (c[1] == "docker" || c[1] == "" && path.Base(path.Dir(p)) == "docker"):
-		return fmt.Sprintf("docker update %s %s", k.docker, c[2][:12])
-	case c == nil && k.systemd != "" && !strings.Contains(p, "kubepods") && unit.MatchString(name) && shellWord(name) != "":
+	case k.docker != "" && c.Runtime == sample.RuntimeDocker && c.Below == "" && !c.Inner:
+		return fmt.Sprintf("docker update %s %s", k.docker, c.ID[:12])
+	case !contained && k.systemd != "" && !strings.Contains(p, "kubepods") && unit.MatchString(name) && shellWord(name) != "":
 		if ctl := systemctl(path.Dir(p)); ctl != "" {
 			return fmt.Sprintf("%s set-property %s %s", ctl, shellWord(name), k.systemd)
 		}
@@ -155,6 +164,21 @@ func shellWord(name string) string {
 		return ""
 	}
 	return "'" + name + "'"
+}
+
+// statFile is where the kernel counts the throttling of g, with the whole path where
+// what g is called does not hold it.
+func statFile(f *model.Frame, g *model.CGroup) string {
+	at := shellPath(g.Path)
+	switch {
+	case strings.HasPrefix(g.Title(), "/") || strings.Contains(at, unnamedPath):
+		return "its cpu.stat"
+	case hierarchy(f) == 1:
+		return "/sys/fs/cgroup/cpu" + at + "cpu.stat"
+	case hierarchy(f) == 2:
+		return "/sys/fs/cgroup" + at + "cpu.stat"
+	}
+	return "its cpu.stat (below /sys/fs/cgroup or /sys/fs/cgroup/cpu: " + strings.Trim(at, "/") + ")"
 }
 
 // setQuota makes the group's quota so many cores.
@@ -228,9 +252,11 @@ func programsIn(f *model.Frame, g *model.CGroup) []string {
 
 // cgroupSubject names a group and who is in it.
 func cgroupSubject(f *model.Frame, g *model.CGroup) string {
-	s := "cgroup " + cgroupName(g.Path)
-	if in := programsIn(f, g); len(in) > 0 {
-		s += " (" + strings.Join(in, ", ") + ")"
+	s, in := "cgroup "+cgroupName(g), strings.Join(programsIn(f, g), ", ")
+	if kind, ok := strings.CutSuffix(s, ")"); ok && in != "" {
+		return kind + ": " + in + ")"
+	} else if in != "" {
+		s += " (" + in + ")"
 	}
 	return s
 }

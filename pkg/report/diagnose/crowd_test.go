@@ -30,7 +30,7 @@ func TestCrowd(t *testing.T) {
 	if want := "has 8 runnable threads on average while core 1 runs hardly anything but one, convert (pid 200): 8 of gunicorn; wait p99 up to 67 ms, elsewhere 0.3 ms"; f.Evidence != want {
 		t.Errorf("evidence\n%q, want\n%q", f.Evidence, want)
 	}
-	if want := "the load balancer evens out the weight of cgroups, not the number of threads: all of system.slice/web.service weigh as much as that one thread of system.slice/batch.service"; f.Cause != want {
+	if want := "the load balancer evens out the weight of cgroups, not the number of threads: all of web.service weigh as much as that one thread of batch.service"; f.Cause != want {
 		t.Errorf("cause %q, want %q", f.Cause, want)
 	}
 	if want := "echo 800 > /sys/fs/cgroup/system.slice/web.service/cpu.weight (cgroup v1: echo 8192 > /sys/fs/cgroup/cpu/system.slice/web.service/cpu.shares); to keep it: systemctl set-property web.service CPUWeight=800"; f.Remedy != want {
@@ -100,7 +100,7 @@ func TestCrowdWeights(t *testing.T) {
 	inSlice(s, workers, 100)
 	s.ticks(4)
 	f := s.wantIDs("runq-pile")[0]
-	if !strings.Contains(f.Cause, "all of light.slice weigh as much as that one thread of system.slice/batch.service") ||
+	if !strings.Contains(f.Cause, "all of light.slice weigh as much as that one thread of batch.service") ||
 		!strings.HasPrefix(f.Remedy, "echo 800 > /sys/fs/cgroup/light.slice/cpu.weight") || strings.Contains(f.Remedy, "docker") {
 		t.Errorf("%q; %q", f.Cause, f.Remedy)
 	}

@@ -89,7 +89,7 @@ func throttledHunger(l *Limits, f *model.Frame, workers []worker) hunger {
 		for g := all[workers[i].process.CGroupID]; g != nil; g = g.Parent {
 			if g.CFS != nil && g.ThrottledPeriods > 0 {
 				return hunger{
-					fmt.Sprintf("throttled by the CPU quota of cgroup %s, %s cores (in %s of its periods)", cgroupName(g.Path), coresText(g.Quota), percent(g.ThrottledRatio)),
+					fmt.Sprintf("throttled by the CPU quota of cgroup %s, %s cores (in %s of its periods)", cgroupName(g), coresText(g.Quota), percent(g.ThrottledRatio)),
 					quotaRemedy(l, f, g),
 				}
 			}

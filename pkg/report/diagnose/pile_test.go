@@ -185,7 +185,7 @@ func TestPileRemedies(t *testing.T) {
 		}, "their cpuset allows core 0 only", "echo 0-2 > /sys/fs/cgroup/b/cpuset.cpus"},
 		"a pod": {func(s *scene) {
 			s.runs("a", s.group("/kubepods.slice/kubepods-pod1.slice", s.group("/", nil, 0), 0).ID, many(6, inSet)...)
-		}, "their cpuset allows core 0 only", "give kubepods.slice/kubepods-pod1.slice more whole CPUs in the pod's spec"},
+		}, "their cpuset allows core 0 only", "give kubepods-pod1.slice more whole CPUs in the pod's spec"},
 		"two idle cores": {func(s *scene) {
 			free := held
 			free.allowed = nil

@@ -126,7 +126,7 @@ func (p *pile) cause() string {
 			return "the load balancer evens out the weight of groups, not the number of threads, and each session is one (autogroup): all that wait weigh as much as that one thread"
 		}
 		return fmt.Sprintf("the load balancer evens out the weight of cgroups, not the number of threads: all of %s weigh as much as that one thread of %s",
-			cgroupName(p.rival.mine.Path), cgroupName(p.rival.theirs.Path))
+			cgroupName(p.rival.mine), cgroupName(p.rival.theirs))
 	}
 	return "what holds them there could not be seen"
 }
@@ -156,7 +156,7 @@ func (p *pile) widerCPUSet() string {
 	case g == nil:
 		return fmt.Sprintf("widen their cpuset to %s (cat /proc/%d/cpuset names it)", all, w.process.PID)
 	case strings.Contains(g.Path, "kubepods"):
-		return fmt.Sprintf("give %s more whole CPUs in the pod's spec, or the node the CPU manager policy none (the kubelet's static one keeps it to these)", cgroupName(g.Path))
+		return fmt.Sprintf("give %s more whole CPUs in the pod's spec, or the node the CPU manager policy none (the kubelet's static one keeps it to these)", cgroupName(g))
 	}
 	k := knob{v2: "cpuset.cpus", v2Value: all, v1: "cpuset/cpuset.cpus", v1Value: all,
 		systemd: "AllowedCPUs=" + all, docker: "--cpuset-cpus " + all}

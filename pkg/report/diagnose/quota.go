@@ -60,7 +60,7 @@ func levels(l *Limits, f *model.Frame, g *model.CGroup, cores float64) string {
 	for _, c := range f.CGroups {
 		above, below := c != g && inside(g, c.ID), c != g && inside(c, g.ID)
 		if c.CFS != nil && (above || below && stops(l, c)) && c.Quota > 0 && c.Quota < cores {
-			out = append(out, fmt.Sprintf("and of %s (%s cores): %s", cgroupName(c.Path), coresText(c.Quota), setQuota(f, c, cores)))
+			out = append(out, fmt.Sprintf("and of %s (%s cores): %s", cgroupName(c), coresText(c.Quota), setQuota(f, c, cores)))
 		}
 	}
 	if len(out) == 0 {

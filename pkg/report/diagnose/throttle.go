@@ -130,7 +130,7 @@ func (t *throttling) finding(l *Limits, f *model.Frame, g *model.CGroup, v *verd
 		Evidence: t.evidence(f, g),
 		Cause:    cause,
 		Remedy:   quotaRemedy(l, f, g),
-		Verify:   "nr_throttled in its cpu.stat stops rising",
+		Verify:   "nr_throttled in " + statFile(f, g) + " stops rising",
 		Values: map[string]float64{
 			"cfs_throttled_ratio": t.ratio,
 			"cpu_quota_cores":     g.Quota,
@@ -189,7 +189,7 @@ func victim(f *model.Frame, g *model.CGroup) string {
 	if worst == nil {
 		return ""
 	}
-	return fmt.Sprintf("; the quota is this group's, and those that wait are mostly in %s below it", cgroupName(worst.Path))
+	return fmt.Sprintf("; the quota is this group's, and those that wait are mostly in %s below it", cgroupName(worst))
 }
 
 // The kernels before 5.4 let a slice of quota that a core had taken expire at

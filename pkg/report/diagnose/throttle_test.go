@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -34,7 +35,7 @@ func TestThrottleIsNamedWithin2s(t *testing.T) {
 			s.every(step).ticks(1)
 			f := s.wantChange(s.plays(2*time.Second), "cfs-throttle", Raised)
 			wantTexts(t, f)
-			if f.CGroupID != g.ID || f.CPU != noCPU || f.Severity != Warn || f.Subject != "cgroup system.slice/api.service (gunicorn)" {
+			if f.CGroupID != g.ID || f.CPU != noCPU || f.Severity != Warn || f.Subject != "cgroup api.service (gunicorn)" {
 				t.Errorf("%+v", f)
 			}
 			for _, want := range []string{"throttled in ", " periods while it uses 1.9 of 2.0 cores; stopped for up to 30 ms at a time, 4 threads on 2 cores"} {
@@ -137,13 +138,53 @@ func TestHostilePath(t *testing.T) {
 
 func TestCGroupName(t *testing.T) {
 	id := strings.Repeat("0123456789abcdef", 4)
-	for path, want := range map[string]string{
-		"/": "/", "": "/", "/system.slice/api.service": "system.slice/api.service", "/docker/" + id: "docker/0123456789ab",
-		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-" + id + ".scope": ".../cri-containerd-0123456789ab.scope",
-		"/a\x1bb": "a?b",
+	deep := strings.Repeat("0123456789", 3)
+	for _, tt := range []struct{ path, name, want string }{
+		{"/", "", "/"},
+		{"", "", "/"},
+		{"/batch/job", "", "batch/job"},
+		{"/system.slice/api.service", "", "api.service"},
+		{"/docker/" + id, "", "docker 0123456789ab"},
+		{"/docker/" + id, "web-1", "web-1 (docker)"},
+		{"/docker/" + id, "a\x1b[2J\nb", "a?[2J?b (docker)"},
+		{"/docker/" + id, strings.Repeat("x", 40) + strings.Repeat("y", 40), strings.Repeat("x", 21) + "..." + strings.Repeat("y", 31) + " (docker)"},
+		{"/x/" + id + "-1", "", "x/0123456789ab-1"},
+		{"/" + deep + "/" + deep + "/a", "", ".../" + deep + "/a"},
+		{"/" + strings.Repeat("z", 60), "", ".../" + strings.Repeat("z", 48)},
+		{"/a\x1bb", "", "a?b"},
 	} {
-		if got := cgroupName(path); got != want {
-			t.Errorf("%q: %q, want %q", path, got, want)
+		g := model.CGroup{CGroup: sample.CGroup{Path: tt.path, Name: tt.name}}
+		if got := cgroupName(&g); got != tt.want {
+			t.Errorf("%q, %q: %q, want %q", tt.path, tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestThrottleOfContainer: a finding calls a container by its name, and still says
+// where its group is.
+func TestThrottleOfContainer(t *testing.T) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	at := "/sys/fs/cgroup/system.slice/docker-" + id + ".scope/"
+	for _, tt := range []struct {
+		idle                    float64
+		variant, remedy, verify string
+	}{
+		{1, "v2", "echo '300000 100000' > " + at + "cpu.max; to keep it: docker update --cpus 3.00 0123456789ab; or", at + "cpu.stat"},
+		{1, "v1", "docker update --cpus 3.00 0123456789ab; or", strings.Replace(at, "cgroup/", "cgroup/cpu/", 1) + "cpu.stat"},
+		{0, "", "no more threads at work than the quota has cores", "its cpu.stat (below /sys/fs/cgroup or /sys/fs/cgroup/cpu: system.slice/docker-" + id + ".scope)"},
+	} {
+		s, g := limitedService(t)
+		if tt.idle == 0 {
+			s.queuesOf(queue{busy: 1, shown: 1}, queue{busy: 1, shown: 1}, queue{busy: 1, shown: 1}, queue{busy: 1, shown: 1})
+		}
+		s.header.Signals = append(s.header.Signals, sample.Signal{Name: "throttle", Variant: tt.variant})
+		g.Path, g.Name, g.stallThreads = "/system.slice/docker-"+id+".scope", "web-1", 3
+		g.stopped(1.9, 0.4)
+		s.ticks(2)
+		f := s.wantIDs("cfs-throttle")[0]
+		wantTexts(t, &f)
+		if f.Subject != "cgroup web-1 (docker: gunicorn)" || !strings.Contains(f.Remedy, tt.remedy) || f.Verify != "nr_throttled in "+tt.verify+" stops rising" {
+			t.Errorf("%q: %q; %q", f.Subject, f.Remedy, f.Verify)
 		}
 	}
 }

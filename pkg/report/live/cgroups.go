@@ -13,9 +13,9 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
-// cgroupName is the path without its first slash; the root's is only that.
-func cgroupName(path string) string {
-	if name := strings.TrimPrefix(path, "/"); name != "" {
+// cgroupName is a title; of a path without its first slash, but the root's is only that.
+func cgroupName(title string) string {
+	if name := strings.TrimPrefix(title, "/"); name != "" {
 		return safe(name)
 	}
 	return "/"
@@ -54,6 +54,14 @@ func atLeast(g *model.CGroup, s string) string {
 	return ">" + s
 }
 
+// throttledPerS is for how many ns, over all cores, g was stopped in a second.
+func throttledPerS(f *model.Frame, g *model.CGroup) float64 {
+	if g.CFS == nil || f.Interval <= 0 {
+		return model.Unknown()
+	}
+	return float64(g.ThrottledNSDelta) / f.Interval.Seconds()
+}
+
 // cgroupColumns are those of the cgroup panel.
 func (v *View) cgroupColumns() []column[*model.CGroup] {
 	type c = *model.CGroup
@@ -62,12 +70,6 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 	}
 	quota := func(title string, keep, min int, of func(c) float64, form func(float64) string) column[c] {
 		return number(title, keep, min, ofQuota(of), func(x float64) string { return v.measured(model.SignalThrottle, form(x)) })
-	}
-	perSecond := func(g c) float64 {
-		if v.Frame.Interval <= 0 {
-			return model.Unknown()
-		}
-		return float64(g.ThrottledNSDelta) / v.Frame.Interval.Seconds()
 	}
 	worst := func(g c) float64 {
 		if g.WorstStallNS == 0 && g.ThrottledPeriods > 0 {
@@ -86,7 +88,7 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 		return none
 	}
 	return slices.Concat([]column[c]{
-		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Path) }, cut: cutCGroup},
+		{title: "CGROUP", keep: 12, min: 16, max: 48, text: func(g c) string { return cgroupName(g.Title()) }, cut: cutCGroup},
 		quota("QUOTA", 9, 5, func(g c) float64 { return g.Quota }, cores),
 		{title: "USED", keep: 8, min: v.wide(5), num: func(g c) float64 { return g.Used }, text: func(g c) string {
 			s := runq(cores)(g.Used)
@@ -97,7 +99,7 @@ func (v *View) cgroupColumns() []column[*model.CGroup] {
 		}},
 		quota("PERIODS", 11, 7, func(g c) float64 { return g.ThrottledRatio }, percent),
 		quota("WORST", 10, 5, worst, v.onlyBy(stalls, nanoseconds)),
-		quota("THR/s", 7, 5, perSecond, nanoseconds),
+		quota("THR/s", 7, 5, func(g c) float64 { return throttledPerS(v.Frame, g) }, nanoseconds),
 		quota("DEMAND", 1, 6, func(g c) float64 { return g.Demand }, v.onlyBy(stalls, demand)),
 		{title: "WAIT", keep: 6, min: v.wide(4), num: func(g c) float64 { return g.Waiting }, text: func(g c) string {
 			if unseen(g) {
@@ -124,13 +126,14 @@ func (v *View) cgroups() []*model.CGroup {
 
 func (v *View) cgroupTable() *table[*model.CGroup] {
 	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return f.CGroupID })
-	return &table[*model.CGroup]{
-		cols:  v.cgroupColumns(),
+	return filtered(v, &table[*model.CGroup]{
+		cols: withTrail(v, v.cgroupColumns(), 4, &cgroupMeters[gPeriods].gauge,
+			func(g *model.CGroup) trail { return v.History.trail(rowID{CGroups, g.ID}, gPeriods) }),
 		rows:  v.cgroups(),
 		id:    func(g *model.CGroup) uint64 { return g.ID },
-		place: v.UI.CGroup,
-		mark:  func(g *model.CGroup) (string, Style) { return marked(worst[g.ID]) },
-	}
+		place: v.UI.CGroup, panel: CGroups, held: v.held[CGroups], interval: v.interval(),
+		mark: func(g *model.CGroup) (string, Style) { return marked(worst[g.ID]) },
+	}, v.cgroupTraits)
 }
 
 // cgroupFacts is the line over the cgroup panel: what was promised to whom.
@@ -171,10 +174,10 @@ func (v *View) openedCGroup() *drill {
 		}
 	}
 	t := v.processTable()
-	t.place = v.UI.Threads
+	t.place, t.drill, t.panel, t.held, t.match = v.UI.Threads, true, CGroups, v.held[drillKey], nil
 	t.rows = slices.DeleteFunc(t.rows, func(p *model.Process) bool { return !inside[p.CGroupID] })
 	return &drill{
-		title: "CGROUP " + cgroupName(g.Path), what: "cgroup", about: quotaFacts(g), table: t,
+		title: "CGROUP " + cgroupName(g.Title()), what: "cgroup", about: both(texts(quotaFacts(g)...), v.stopLines(g)), table: t,
 		of: func(f *diagnose.Finding) bool { return f.CGroupID == g.ID },
 	}
 }
@@ -193,7 +196,7 @@ func quotaFacts(g *model.CGroup) []string {
 	}
 	for p := g.Parent; p != nil; p = p.Parent {
 		if p.CFS != nil {
-			out += fmt.Sprintf("  inside %s with %s cores", clip(cgroupName(p.Path), 32), cores(p.Quota))
+			out += fmt.Sprintf("  inside %s with %s cores", clip(cgroupName(p.Title()), 32), cores(p.Quota))
 			break
 		}
 	}

@@ -21,8 +21,8 @@ func (v *View) cpuColumns() []column[*model.CPU] {
 	complete := func(r c) bool { return queued(r) && !r.Runq.Partial }
 	hooked := func(r c) bool { return r.SoftIRQ != nil && !r.SoftIRQ.CountOnly }
 	counted := func(r c) bool { return r.Softnet != nil }
-	dropped := func(r c) float64 { return v.perSecondOf(r, r.DroppedDelta) }
-	squeezed := func(r c) float64 { return v.perSecondOf(r, r.SqueezedDelta) }
+	dropped := func(r c) float64 { return droppedPerS(v.Frame, r) }
+	squeezed := func(r c) float64 { return softnetPerS(v.Frame, r, r.SqueezedDelta) }
 	add := func(title string, keep, min int, has func(c) bool, of func(c) float64, form func(float64) string) column[c] {
 		return partly(title, keep, min, has, of, func(r c) string { return form(of(r)) })
 	}
@@ -58,13 +58,12 @@ func ofRunq(of func(*model.Runq) float64) func(*model.CPU) float64 {
 // runnable is how many threads ran or waited, as a mean over the interval.
 func runnable(q *model.Runq) float64 { return q.BusyRatio + q.Waiting }
 
-// perSecondOf is the rate of a softnet counter of c, unknown where its packets
-// are.
-func (v *View) perSecondOf(c *model.CPU, delta uint64) float64 {
-	if !model.Known(c.PacketsPerS) || v.Frame.Interval <= 0 {
+// softnetPerS is the rate of a softnet counter of c, unknown where its packets are.
+func softnetPerS(f *model.Frame, c *model.CPU, delta uint64) float64 {
+	if !model.Known(c.PacketsPerS) || f.Interval <= 0 {
 		return model.Unknown()
 	}
-	return float64(delta) / v.Frame.Interval.Seconds()
+	return float64(delta) / f.Interval.Seconds()
 }
 
 // manyWait is how many threads must wait for a core, as a mean, to bring it to
@@ -111,13 +110,14 @@ func (v *View) cpuTable() *table[*model.CPU] {
 		}
 		return uint64(f.CPU + 1)
 	})
-	return &table[*model.CPU]{
-		cols:  v.cpuColumns(),
+	return filtered(v, &table[*model.CPU]{
+		cols: withTrail(v, v.cpuColumns(), 6, &cpuMeters[gRunnable].gauge,
+			func(c *model.CPU) trail { return v.History.trail(rowID{CPUs, uint64(c.CPU.CPU) + 1}, gRunnable) }),
 		rows:  v.cpus(),
 		id:    func(c *model.CPU) uint64 { return uint64(c.CPU.CPU) + 1 }, // 0 selects nothing
-		place: v.UI.CPU,
-		mark:  func(c *model.CPU) (string, Style) { return marked(worst[uint64(c.CPU.CPU)+1]) },
-	}
+		place: v.UI.CPU, panel: CPUs, held: v.held[CPUs], interval: v.interval(),
+		mark: func(c *model.CPU) (string, Style) { return marked(worst[uint64(c.CPU.CPU)+1]) },
+	}, v.cpuTraits)
 }
 
 // cpuFacts is the line over the CPU panel: what belongs to no single core.

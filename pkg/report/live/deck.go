@@ -2,7 +2,10 @@
 
 package live
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Deck is what a screen plays: keys that move in time go to it. Its methods are
 // called by the screen's goroutine and must not wait.
@@ -37,4 +40,27 @@ type DeckState struct {
 	AtEnd   bool // there is no more
 	Seeking bool // it is on its way, which takes a while
 	Error   string
+}
+
+// parts are what the header line says of a replay.
+func (d *DeckState) parts() []part {
+	text := "replay"
+	if d.Length > 0 {
+		text += " of " + clock(d.Length)
+	}
+	if d.Speed != 1 && d.Speed != 0 {
+		text += fmt.Sprintf(" x%g", d.Speed)
+	}
+	parts := []part{{text, 7, Normal}}
+	switch {
+	case d.Error != "":
+		parts = append(parts, part{"ERROR " + clip(safe(d.Error), 60), 10, Crit})
+	case d.Seeking:
+		parts = append(parts, part{"SEEKING", 10, Warn})
+	case d.AtEnd:
+		parts = append(parts, part{"END", 10, Warn})
+	case d.Paused:
+		parts = append(parts, part{"PAUSED", 10, Warn})
+	}
+	return parts
 }

@@ -7,9 +7,10 @@ import "github.com/herdtrace/herdtrace/pkg/report/diagnose"
 // drill is what is behind a row that the user opened.
 type drill struct {
 	title string
-	what  string   // the row is, in a sentence
-	about []string // lines over the table
-	table lister
+	what  string                         // the row is, in a sentence
+	about func(w int) []line             // lines over the table
+	table lister                         // nil where alone
+	alone bool                           // there are only those lines
 	of    func(f *diagnose.Finding) bool // whether f is about it
 }
 
@@ -25,8 +26,26 @@ func (v *View) drill() *drill {
 		return v.openedCGroup()
 	case Processes:
 		return v.openedProcess()
+	case Findings:
+		return v.openedFinding()
 	}
 	return v.openedListener()
+}
+
+// texts are lines as they are.
+func texts(lines ...string) func(int) []line {
+	return func(int) []line {
+		var out []line
+		for _, t := range lines {
+			out = append(out, line{text: t, indent: tableLeft})
+		}
+		return out
+	}
+}
+
+// both are the lines of one and then those of the other.
+func both(a, b func(int) []line) func(int) []line {
+	return func(w int) []line { return append(a(w), b(w)...) }
 }
 
 // opens is what Enter shows of a row of the shown panel, "" where nothing.
@@ -38,6 +57,8 @@ func (v *View) opens() string {
 		return "threads"
 	case v.UI.Panel == CGroups && sched:
 		return "processes"
+	case v.UI.Panel == Findings:
+		return "evidence"
 	}
 	return ""
 }

@@ -17,6 +17,10 @@ type line struct {
 	text   string
 	st     Style
 	indent int
+
+	finding uint64 // that it is about, 0: none
+	gauge   *gauge // not nil: a sparkline of trail ends the line
+	trail   trail
 }
 
 // indent is where the text of a finding and its remedy begins.
@@ -25,6 +29,9 @@ const indent = 3
 func (l line) draw(g *Grid, y int) {
 	g.put(0, y, l.mark, l.st, g.W)
 	g.put(l.indent, y, clip(l.text, g.W-l.indent), l.st, g.W)
+	if l.gauge != nil {
+		g.spark(g.W-1-len(l.trail), y, len(l.trail), l.gauge, l.trail, l.gauge.scale(l.trail.most()), Normal)
+	}
 }
 
 // mark is how a severity looks without colour.
@@ -49,14 +56,24 @@ func (v *View) shown(d *drill) []diagnose.Finding {
 	return out
 }
 
-// findingLines is at most n lines: each finding's first, then the rest of the
-// sentences, then the remedies, as far as there is room.
+// findingLines is at most n lines of findings: see divide.
 func (v *View) findingLines(w, n int) []line {
 	if n < 1 {
 		return nil
 	}
 	d := v.drill()
+	if d != nil && d.alone {
+		return nil
+	}
 	findings := v.shown(d)
+	if v.UI.Panel == Findings {
+		findings = nil
+		if f := v.selectedFinding(); f != nil {
+			findings = []diagnose.Finding{*f}
+		} else if len(v.Active) > 0 {
+			return nil
+		}
+	}
 	if len(findings) == 0 {
 		text, st := v.calm()
 		if d != nil && len(v.Active) > 0 {
@@ -69,27 +86,53 @@ func (v *View) findingLines(w, n int) []line {
 		more = len(findings) - n + 1
 		findings = findings[:n-1]
 	}
-	room := n - len(findings) - min(more, 1)
-	sentences := make([][]line, len(findings))
-	remedies := make([][]line, len(findings))
+	out := v.divide(findings, w, n-min(more, 1))
+	if more > 0 {
+		out = append(out, line{text: "and " + model.Plural(more, "more finding"), st: Warn, indent: indent})
+	}
+	return out
+}
+
+// divide gives n lines to the findings, of which each gets one: it says who and
+// what. Then comes the first line of each remedy, then the rest of the sentences,
+// then that of the remedies.
+func (v *View) divide(findings []diagnose.Finding, w, n int) []line {
+	type block struct {
+		l           line
+		whole, have int
+	}
+	sentences, remedies := make([]block, len(findings)), make([]block, len(findings))
+	room := n
+	give := func(b *block, most int) {
+		more := max(min(most-b.have, b.whole-b.have, room), 0)
+		b.have += more
+		room -= more
+	}
+	each := func(blocks []block, most int) {
+		for i := range blocks {
+			give(&blocks[i], most)
+		}
+	}
 	for i := range findings {
 		f := &findings[i]
 		m, st := mark(f.Severity)
-		sentences[i] = v.paragraph(line{mark: m, text: safe(f.Sentence()), st: st, indent: indent}, w, 1+room)
-		room -= len(sentences[i]) - 1
-	}
-	for i := range findings {
-		if f := &findings[i]; f.Remedy != "" && room > 0 {
-			remedies[i] = v.paragraph(line{text: "remedy: " + safe(f.Remedy), indent: indent}, w, room)
-			room -= len(remedies[i])
+		if f.State == diagnose.Cleared {
+			m, st = "ok", Dim
+		}
+		sentences[i].l = line{mark: m, text: safe(f.Sentence()), st: st, indent: indent, finding: findingID(f)}
+		sentences[i].whole = len(wrap(sentences[i].l.text, w-indent))
+		if f.Remedy != "" {
+			remedies[i].l = line{text: "remedy: " + safe(f.Remedy), indent: indent, finding: findingID(f)}
+			remedies[i].whole = len(wrap(remedies[i].l.text, w-indent))
 		}
 	}
+	each(sentences, 1)
+	each(remedies, 1)
+	each(sentences, n)
+	each(remedies, n)
 	var out []line
 	for i := range findings {
-		out = append(append(out, sentences[i]...), remedies[i]...)
-	}
-	if more > 0 {
-		out = append(out, line{text: "and " + model.Plural(more, "more finding"), st: Warn, indent: indent})
+		out = append(append(out, v.paragraph(sentences[i].l, w, sentences[i].have)...), v.paragraph(remedies[i].l, w, remedies[i].have)...)
 	}
 	return out
 }
@@ -99,15 +142,17 @@ func (v *View) paragraph(l line, w, n int) []line {
 	text := wrap(l.text, w-l.indent)
 	var out []line
 	for i, t := range text {
-		if i == n {
+		if i == n && n > 0 {
 			last := &out[n-1]
 			last.text = clip(last.text+" "+t, w-l.indent)
 			if width(last.text) < w-l.indent && i < len(text) {
 				last.text = head(last.text, w-l.indent-1) + "…"
 			}
+		}
+		if i >= n {
 			break
 		}
-		out = append(out, line{mark: l.mark, text: t, st: l.st, indent: l.indent})
+		out = append(out, line{mark: l.mark, text: t, st: l.st, indent: l.indent, finding: l.finding})
 		l.mark = ""
 	}
 	return out
@@ -197,7 +242,7 @@ func eventOf(e *model.Event) string {
 	case sample.EventBacklogDrop:
 		return safe(e.Device)
 	case sample.EventThrottle:
-		return cgroupName(e.CGroup)
+		return cutCGroup(cgroupName(e.Group), 48)
 	}
 	who := safe(e.Listener)
 	if who == "" {

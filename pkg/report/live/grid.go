@@ -3,6 +3,7 @@
 package live
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/clipperhouse/displaywidth"
@@ -31,11 +32,14 @@ type Cell struct {
 	Style Style
 }
 
-// Grid is a drawn screen.
+// Grid is a drawn screen, or a rectangle of one.
 type Grid struct {
 	W, H  int // columns, lines
 	ascii bool
 	cells []Cell
+	// Of the whole screen: its columns, and which of its cells is the first here.
+	stride, first int
+	zones         *[]zone
 }
 
 // maxCells bounds a Grid, whatever a terminal claims to be.
@@ -46,15 +50,27 @@ func newGrid(w, h int, ascii bool) Grid {
 	if w > 0 && h > maxCells/w {
 		w, h = min(w, 1<<10), min(h, 1<<10)
 	}
-	g := Grid{W: w, H: h, ascii: ascii, cells: make([]Cell, w*h)}
+	g := Grid{W: w, H: h, ascii: ascii, cells: make([]Cell, w*h), stride: w, zones: new([]zone)}
 	for i := range g.cells {
 		g.cells[i].Text = " "
 	}
 	return g
 }
 
+// part is the rectangle of g at column x of line y, as far as it lies in g.
+func (g *Grid) part(x, y, w, h int) Grid {
+	out := *g
+	x, y = min(max(x, 0), g.W), min(max(y, 0), g.H)
+	out.W, out.H = max(min(w, g.W-x), 0), max(min(h, g.H-y), 0)
+	out.first += y*g.stride + x
+	return out
+}
+
+// at is where the cell at column x of line y is in cells.
+func (g *Grid) at(x, y int) int { return g.first + y*g.stride + x }
+
 // Cell returns the cell at column x of line y, from 0.
-func (g Grid) Cell(x, y int) Cell { return g.cells[y*g.W+x] }
+func (g Grid) Cell(x, y int) Cell { return g.cells[g.at(x, y)] }
 
 // Text is the screen without its styles, a line each, without trailing blanks.
 func (g Grid) Text() string {
@@ -90,9 +106,9 @@ func (g *Grid) put(x, y int, s string, st Style, maxW int) int {
 		if x+w > end {
 			return false
 		}
-		g.cells[y*g.W+x] = Cell{text, st}
+		g.cells[g.at(x, y)] = Cell{text, st}
 		for i := 1; i < w; i++ {
-			g.cells[y*g.W+x+i] = Cell{"", st}
+			g.cells[g.at(x+i, y)] = Cell{"", st}
 		}
 		x += w
 		return true
@@ -106,7 +122,7 @@ func (g *Grid) paint(y int, st Style) {
 		return
 	}
 	for x := range g.W {
-		g.cells[y*g.W+x].Style = st
+		g.cells[g.at(x, y)].Style = st
 	}
 }
 
@@ -149,6 +165,11 @@ func asciiOf(text string) string {
 		return "."
 	case "▲":
 		return "^"
+	case "│":
+		return "|"
+	}
+	if i := slices.Index(levels, text); i >= 0 {
+		return asciiLevels[i]
 	}
 	return "?"
 }

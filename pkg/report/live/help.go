@@ -11,10 +11,20 @@ import (
 
 // keysHelp explains the keys.
 var keysHelp = []string{
-	"Up Down j k   select a row          PgUp PgDn Home End   by pages",
-	"Enter         what is behind a row  Esc   back",
-	"1-5           the panels            s     sort by next column, r reverse",
-	"Space         pause, the data only  q     quit",
+	"Up Down j k   select a row          PgUp PgDn Home End g G   by pages",
+	"Enter         what is behind a row  Esc   back     Tab   next panel",
+	"0             all panels            1-5   one      f     all findings",
+	"s S < >       sort by next column   r     reverse  click a head, a row",
+	"/             filter: text port:8080 comm:nginx cgroup:api pid:1 cpu:3",
+	"Space         pause, the data only  + - d interval w     write to a file",
+	"y             copy the remedy, name ^Z    stop     q     quit",
+	"",
+}
+
+// deckHelp explains those of a replay.
+var deckHelp = []string{
+	"Space         play, pause           Left Right   10 s back, on",
+	", .           a tick back, on       + - speed    t   go to a time",
 	"",
 }
 
@@ -64,6 +74,10 @@ var panelHelp = map[Panel][]string{
 		"WAIT       queue length by accepts/s: how long a connection waits for its",
 		"           accept; inf: none is accepted",
 	},
+	Findings: {
+		"!!   hurts clients or burns much of the machine   !   look at it   ok   gone",
+		"FOR  how long it has been, or was; its numbers are those of the worst moment",
+	},
 	Processes: {
 		"RUN        cores that it used, by the scheduler",
 		"CLAIMED    the same by /proc/PID/stat: what top and ps believe",
@@ -97,7 +111,11 @@ func (v *View) shedHelp() []string {
 
 func (v *View) drawHelp(g *Grid, y, n int) {
 	drawTitle(g, y, "HELP", "")
-	for i, t := range slices.Concat(v.shedHelp(), keysHelp, panelHelp[v.UI.Panel], legend) {
+	keys := keysHelp
+	if v.Deck != nil {
+		keys = slices.Concat(deckHelp, keysHelp)
+	}
+	for i, t := range slices.Concat(v.shedHelp(), keys, panelHelp[v.UI.Panel], legend) {
 		if i < n-1 {
 			g.put(tableLeft, y+1+i, clip(t, g.W-tableLeft), Normal, g.W)
 		}

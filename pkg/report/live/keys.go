@@ -19,21 +19,48 @@ const (
 	Back
 	Pause
 	NextSort
+	PrevSort
 	ReverseSort
 	ShowHerd
 	ShowCPUs
 	ShowCGroups
 	ShowQueues
 	ShowProcesses
+	ShowFindings
+	ShowAll
+	NextPanel
+	PrevPanel
 	ToggleHelp
+	AskFilter
+	AskCGroup
+	AskPID
+	AskInterval
+	AskTime
+	Copy
+	Snapshot
+	More // a longer interval, or a faster replay
+	Less
+	Suspend
+	// Of a replay alone.
+	Forward
+	Backward
+	StepOn
+	StepOff
 )
 
 // shows are the panels that an action switches to.
-var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowCGroups: CGroups, ShowQueues: Queues, ShowProcesses: Processes}
+var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowCGroups: CGroups, ShowQueues: Queues, ShowProcesses: Processes, ShowFindings: Findings}
+
+// asks are the prompts that an action opens, and what stands in them then.
+var asks = map[Action]Prompt{
+	AskFilter: {Kind: PromptFilter}, AskCGroup: {PromptFilter, "cgroup:"}, AskPID: {PromptFilter, "pid:"},
+	AskInterval: {Kind: PromptInterval}, AskTime: {Kind: PromptTime},
+}
 
 // Press is the UI after a, where v, drawn on w columns and h lines, was on the
-// screen. Quit and what does not apply change nothing.
+// screen. What is not the UI's business changes nothing.
 func (u UI) Press(a Action, v View, w, h int) UI {
+	u.Notice = ""
 	v.UI = u
 	if u.Help {
 		if a == Back || a == ToggleHelp || a == Open {
@@ -41,24 +68,73 @@ func (u UI) Press(a Action, v View, w, h int) UI {
 		}
 		return u
 	}
-	switch a {
-	case ToggleHelp:
-		u.Help = true
-		return u
-	case Pause:
-		u.Paused = !u.Paused
-		return u
-	case Back:
-		u.Opened, u.Threads = 0, Place{}
-		return u
+	if p, ok := asks[a]; ok {
+		return u.ask(p, &v)
 	}
 	if p, ok := shows[a]; ok {
+		u.Overview = u.Overview && u.Panel == p && u.Opened != 0
 		u.Panel, u.Opened, u.Threads = p, 0, Place{}
 		return u
 	}
-	page := v.plan(w, h).panel - 2
+	switch a {
+	case ToggleHelp:
+		u.Help = true
+	case Pause:
+		u.Paused = !u.Paused
+	case Back:
+		return u.back()
+	case ShowAll:
+		u.Overview, u.Opened, u.Threads = true, 0, Place{}
+		if u.Panel >= Processes {
+			u.Panel = Herd
+		}
+	case NextPanel:
+		return u.cycle(1, &v, w, h)
+	case PrevPanel:
+		return u.cycle(-1, &v, w, h)
+	default:
+		return u.move(a, &v, w, h)
+	}
+	return u
+}
+
+// back closes what is open, then the filter, then shows all panels.
+func (u UI) back() UI {
+	switch {
+	case u.Opened != 0:
+		u.Opened, u.Threads = 0, Place{}
+	case u.Filter != "":
+		u.Filter = ""
+	case !u.Overview:
+		u.Overview = true
+		if u.Panel >= Processes {
+			u.Panel = Herd
+		}
+	}
+	return u
+}
+
+// cycle goes to the next panel, or the one before.
+func (u UI) cycle(step int, v *View, w, h int) UI {
+	u.Opened, u.Threads = 0, Place{}
+	if v.plan(w, h).together {
+		u.Panel = next(u.Panel, overviewPanels, step)
+		return u
+	}
+	var all []Panel
+	for _, t := range tabs {
+		all = append(all, t.panel)
+	}
+	u.Panel = next(u.Panel, all, step)
+	return u
+}
+
+// move moves in the table that has the keys, sorts it, or opens a row of it.
+func (u UI) move(a Action, v *View, w, h int) UI {
 	if d := v.drill(); d != nil {
-		u.Threads = d.table.press(a, page-len(d.about))
+		if !d.alone {
+			u.Threads = d.table.press(a, v.pageOf(w, h)-len(d.about(w)))
+		}
 		return u
 	}
 	u.Opened = 0 // the opened one is gone
@@ -69,8 +145,17 @@ func (u UI) Press(a Action, v View, w, h int) UI {
 		}
 		return u
 	}
-	*place = v.table().press(a, page-len(v.tableFacts()))
+	*place = v.table().press(a, v.pageOf(w, h)-len(v.tableFacts()))
 	return u
+}
+
+// pageOf is about how many rows of the table that has the keys are on the screen.
+func (v *View) pageOf(w, h int) int {
+	p := v.plan(w, h)
+	if p.together {
+		return v.overview(w, p.panel)[v.UI.Panel].h - 1
+	}
+	return p.panel - 2
 }
 
 // place is where the user is in the table of the shown panel.
@@ -84,17 +169,30 @@ func (u *UI) place() *Place {
 		return &u.Queue
 	case Processes:
 		return &u.Process
+	case Findings:
+		return &u.Finding
 	}
 	return &u.List
 }
 
 // selected is the id of the selected row; 0 where there is none.
 func (t *table[T]) selected() uint64 {
-	rows := sorted(t.cols, t.rows, t.place)
-	if len(rows) == 0 {
+	if t.count() == 0 {
 		return 0
 	}
-	return t.id(rows[indexOf(rows, t.id, t.place)])
+	return t.id(t.shown()[t.index()])
+}
+
+// nextSort is the column to sort by after p's: 0, then each that can be, and 0.
+func (t *table[T]) nextSort(p Place, step int) Place {
+	n := len(t.cols) + 1
+	for range n {
+		p.Sort = (p.Sort + step + n) % n
+		if p.Sort == 0 || t.cols[p.Sort-1].gauge == nil {
+			break
+		}
+	}
+	return p
 }
 
 // press moves in t, or sorts it; page is the number of rows on the screen.
@@ -102,17 +200,18 @@ func (t *table[T]) press(a Action, page int) Place {
 	p := t.place
 	switch a {
 	case NextSort:
-		p.Sort = (p.Sort + 1) % (len(t.cols) + 1)
-		return p
+		return t.nextSort(p, 1)
+	case PrevSort:
+		return t.nextSort(p, -1)
 	case ReverseSort:
 		p.Reverse = !p.Reverse
 		return p
 	}
-	rows := sorted(t.cols, t.rows, p)
+	rows := t.shown()
 	if len(rows) == 0 {
 		return p
 	}
-	i, page := indexOf(rows, t.id, p), max(page, 1)
+	i, page := t.index(), max(page, 1)
 	switch a {
 	case Up:
 		i--
@@ -131,37 +230,4 @@ func (t *table[T]) press(a Action, page int) Place {
 	}
 	p.Selected = t.id(rows[min(max(i, 0), len(rows)-1)])
 	return p
-}
-
-// drawKeys draws the bottom line: the message, if any, and what the keys do.
-func (v *View) drawKeys(g *Grid, y int) {
-	type hint struct{ key, what string }
-	pause := hint{"Space", "pause"}
-	if v.UI.Paused {
-		pause.what = "resume"
-	}
-	panels := hint{"1-5", "panel"}
-	var hints []hint // the first are dropped last
-	switch {
-	case v.UI.Help:
-		hints = []hint{{"q", "quit"}, {"Esc", "back"}}
-	case v.drill() != nil:
-		hints = []hint{{"q", "quit"}, {"Esc", "back"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}}
-	case v.opens() == "":
-		hints = []hint{{"q", "quit"}, {"?", "help"}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
-	default:
-		hints = []hint{{"q", "quit"}, {"?", "help"}, {"Enter", v.opens()}, pause, {"s", "sort"}, {"r", "reverse"}, panels}
-	}
-	x := 0
-	if v.Message != "" {
-		x = g.put(0, y, clip(safe(v.Message), max(g.W-8, 0)), Warn, g.W) + 2
-	}
-	for _, h := range hints {
-		n := width(h.key) + 1 + width(h.what)
-		if x+n > g.W {
-			break
-		}
-		x = g.put(x, y, h.key, Key, g.W) + 1
-		x = g.put(x, y, h.what, Normal, g.W) + 2
-	}
 }

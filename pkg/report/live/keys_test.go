@@ -64,7 +64,7 @@ func TestPress(t *testing.T) {
 	if u = u.Press(Down, v, 80, 24); u.List.Selected != 199 || u.Opened != 0 {
 		t.Errorf("Down from a listener that is gone: %+v", u)
 	}
-	for a := NoAction; a <= ToggleHelp; a++ {
+	for a := NoAction; a <= StepOff; a++ {
 		(UI{}).Press(a, View{}, 0, 0)
 	}
 }
@@ -114,8 +114,8 @@ func TestPressSched(t *testing.T) {
 		inside uint64 // selected by Down
 	}{
 		{"core", pileView(), ShowCPUs, 4, "CPU 3", 21874},
-		{"cgroup", throttleView(), ShowCGroups, 7001, "CGROUP system.slice/api.service", 21873},
-		{"process", pileView(), ShowProcesses, 21873, "PROCESS 21873  gunicorn", 21874},
+		{"cgroup", throttleView(), ShowCGroups, 7001, "CGROUP api.service", 21873},
+		{"process", pileView(), ShowProcesses, 812, "PROCESS 812  nginx", 812}, // with a finding: the first
 	}
 	for _, tt := range tests {
 		u := UI{}
@@ -134,7 +134,7 @@ func TestPressSched(t *testing.T) {
 		}
 	}
 	u := UI{Panel: Processes, Opened: 4711} // gone
-	if u = u.Press(Down, pileView(), 80, 24); u.Opened != 0 || u.Process.Selected != 812 {
+	if u = u.Press(Down, pileView(), 80, 24); u.Opened != 0 || u.Process.Selected != 21873 {
 		t.Errorf("Down from a process that is gone: %+v", u)
 	}
 	u = UI{Panel: CGroups}

@@ -160,11 +160,12 @@ func (v *View) opened() *model.Listener {
 
 func (v *View) listenerTable() *table[*model.Listener] {
 	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return f.Inode })
-	return &table[*model.Listener]{
-		cols:  v.listenerColumns(),
+	return filtered(v, &table[*model.Listener]{
+		cols: withTrail(v, v.listenerColumns(), 2, &listenerMeters[gWakeups].gauge,
+			func(l *model.Listener) trail { return v.History.trail(rowID{Herd, l.Inode}, gWakeups) }),
 		rows:  v.listeners(),
 		id:    func(l *model.Listener) uint64 { return l.Inode },
-		place: v.UI.List,
+		place: v.UI.List, panel: Herd, held: v.held[Herd], interval: v.interval(),
 		mark: func(l *model.Listener) (string, Style) {
 			if s := worst[l.Inode]; s > 0 {
 				return mark(s)
@@ -174,7 +175,15 @@ func (v *View) listenerTable() *table[*model.Listener] {
 			}
 			return "", Normal
 		},
+	}, v.listenerTraits)
+}
+
+// withTrail is cols and a sparkline; without one where there is no history.
+func withTrail[T any](v *View, cols []column[T], keep int, k *gauge, of func(T) trail) []column[T] {
+	if v.History == nil {
+		return cols
 	}
+	return append(cols, column[T]{keep: keep, min: 8, max: keepTicks, gauge: k, trail: of})
 }
 
 func (v *View) threadTable(l *model.Listener) *table[*model.Worker] {
@@ -188,8 +197,8 @@ func (v *View) threadTable(l *model.Listener) *table[*model.Worker] {
 		cols:  v.threadColumns(),
 		rows:  rows,
 		id:    func(w *model.Worker) uint64 { return uint64(w.TID) },
-		place: v.UI.Threads,
-		mark:  func(*model.Worker) (string, Style) { return "", Normal },
+		place: v.UI.Threads, panel: v.UI.Panel, drill: true, held: v.held[drillKey],
+		mark: func(*model.Worker) (string, Style) { return "", Normal },
 	}
 }
 
@@ -237,11 +246,16 @@ func waiters(l *model.Listener) string {
 
 // panelWant is the number of lines that the panel would like.
 func (v *View) panelWant() int {
-	if d := v.drill(); d != nil {
-		return 2 + len(d.about) + max(d.table.count(), 1)
+	if d := v.drill(); d != nil && d.alone {
+		return 1 << 10
+	} else if d != nil {
+		return 2 + len(d.about(wideAbout)) + max(d.table.count(), 1)
 	}
 	return 2 + len(v.tableFacts()) + max(v.table().count(), 1)
 }
+
+// wideAbout is a width at which no line of a drill-down breaks.
+const wideAbout = 400
 
 // drawPanel draws the panel that the user chose, or the row of it that is
 // opened, on n lines.
@@ -250,46 +264,50 @@ func (v *View) drawPanel(g *Grid, y, n int) {
 		return
 	}
 	if d := v.drill(); d != nil {
-		drawTitle(g, y, d.title, d.table.placeText(n-2-len(d.about)))
-		drawTable(g, y+1, n-1, d.about, d.table)
+		v.drawDrill(g, y, n, d)
 		return
 	}
-	var t lister
-	if v.Frame != nil {
-		t = v.table()
-	}
-	switch {
-	case t == nil || v.Frame.Interval == 0 && t.count() == 0 && v.missing() == "":
+	if text, st := v.instead(); text != "" {
 		v.drawTabs(g, y, "")
-		g.put(tableLeft, y+1, "measuring…", Dim, g.W)
-		return
-	case v.missing() != "":
-		v.drawTabs(g, y, "")
-		for i, text := range wrap(v.missing(), g.W-tableLeft) {
+		for i, l := range wrap(text, g.W-tableLeft) {
 			if i < n-1 {
-				g.put(tableLeft, y+1+i, text, Warn, g.W)
+				g.put(tableLeft, y+1+i, l, st, g.W)
 			}
 		}
 		return
 	}
-	about := v.tableFacts()
+	about, t := v.tableFacts(), v.table()
 	v.drawTabs(g, y, t.placeText(n-2-len(about)))
-	if t.count() == 0 {
-		g.put(tableLeft, y+1, v.empty(), Dim, g.W)
+	drawTable(g, y+1, n-1, texts(about...)(g.W), t)
+}
+
+// drawDrill draws what is behind the opened row. Its table keeps some lines of its
+// own.
+func (v *View) drawDrill(g *Grid, y, n int, d *drill) {
+	about := d.about(g.W)
+	if d.alone {
+		drawTitle(g, y, d.title, "")
+		for i, l := range about {
+			if i < n-1 {
+				l.draw(g, y+1+i)
+			}
+		}
 		return
 	}
-	drawTable(g, y+1, n-1, about, t)
+	about = about[:min(len(about), max(n-1-min(d.table.count()+1, 4), min(len(about), 2)))]
+	drawTitle(g, y, d.title, d.table.placeText(n-2-len(about)))
+	drawTable(g, y+1, n-1, about, d.table)
 }
 
 // drawTable draws t, and the lines about it over it, on n lines.
-func drawTable(g *Grid, y, n int, about []string, t lister) {
-	for i, text := range about {
+func drawTable(g *Grid, y, n int, about []line, t lister) {
+	for i, l := range about {
 		if i < n {
-			g.put(tableLeft, y+i, clip(text, g.W-tableLeft), Normal, g.W)
+			l.draw(g, y+i)
 		}
 	}
 	if n > len(about) {
-		t.draw(g, y+len(about), n-len(about))
+		t.draw(g, y+len(about), n-len(about), 0, true)
 	}
 }
 
@@ -304,7 +322,7 @@ func (v *View) openedListener() *drill {
 		name += "  " + p
 	}
 	return &drill{
-		title: name, what: "listener", about: facts(l), table: v.threadTable(l),
+		title: name, what: "listener", about: both(texts(facts(l)...), clientLines(l)), table: v.threadTable(l),
 		of: func(f *diagnose.Finding) bool { return f.Inode == l.Inode },
 	}
 }
@@ -318,12 +336,15 @@ func (t *table[T]) placeText(n int) string {
 	if t.place.Reverse {
 		out = strings.TrimSpace(out + " reversed")
 	}
-	i := indexOf(sorted(t.cols, t.rows, t.place), t.id, t.place)
-	if from, to := window(i, len(t.rows), n); to-from < len(t.rows) && to > from {
+	shown := t.count()
+	if from, to := window(t.index(), shown, n); to-from < shown && to > from || shown < t.all() {
 		if out != "" {
 			out += "  "
 		}
-		out += strconv.Itoa(from+1) + "-" + strconv.Itoa(to) + " of " + strconv.Itoa(len(t.rows))
+		out += strconv.Itoa(from+1) + "-" + strconv.Itoa(to) + " of " + strconv.Itoa(shown)
+		if shown < t.all() {
+			out += " in " + strconv.Itoa(t.all())
+		}
 	}
 	return out
 }

@@ -46,8 +46,8 @@ const (
 	MaxSpeed = 64
 )
 
-// stage is the Screen, as a Player needs it.
-type stage interface {
+// canvas is the Screen, as a Player needs it.
+type canvas interface {
 	report.Sink
 	Rewind()
 	Hold(on bool)
@@ -60,7 +60,7 @@ type stage interface {
 // the head of the play came to.
 type Player struct {
 	o      PlayerOptions
-	screen stage
+	screen canvas
 
 	// Of Run's goroutine:
 	head *track          // feeds the Sinks, and the screen while there is no back
@@ -80,14 +80,14 @@ type Player struct {
 
 var _ Deck = (*Player)(nil)
 
-// NewPlayer returns a Player that drives s, which it gives itself to as its Deck.
+// NewPlayer returns a Player that drives s, and that the keys of s go to.
 func NewPlayer(s *Screen, o PlayerOptions) *Player {
 	p := newPlayer(s, o)
-	s.SetDeck(p)
+	s.opts.Deck = p // nothing looks at it before Begin
 	return p
 }
 
-func newPlayer(s stage, o PlayerOptions) *Player {
+func newPlayer(s canvas, o PlayerOptions) *Player {
 	if o.Speed == 0 {
 		o.Speed = 1
 	}

@@ -107,7 +107,7 @@ func ticks(n int, gap time.Duration) *tape {
 	return c
 }
 
-// board is a stage that keeps what it is shown.
+// board is a canvas that keeps what it is shown.
 type board struct {
 	mu    sync.Mutex
 	steps []*report.Step // since Rewind

@@ -33,7 +33,7 @@ func (v *View) processColumns() []column[*model.Process] {
 	claimed := func(x float64) string { return v.measured(model.SignalCPUTime, cores(x)) }
 	paths := make(map[uint64]string)
 	for _, g := range v.cgroups() {
-		paths[g.ID] = cgroupName(g.Path)
+		paths[g.ID] = cgroupName(g.Title())
 	}
 	return slices.Concat([]column[p]{
 		number("PID", 11, 7, func(r p) float64 { return float64(r.PID) }, whole),
@@ -77,18 +77,19 @@ func (v *View) processes() []*model.Process {
 
 func (v *View) processTable() *table[*model.Process] {
 	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return uint64(f.PID) })
-	return &table[*model.Process]{
-		cols:  v.processColumns(),
+	return filtered(v, &table[*model.Process]{
+		cols: withTrail(v, v.processColumns(), 5, &processMeters[gRun].gauge,
+			func(p *model.Process) trail { return v.History.trail(rowID{Processes, uint64(p.PID)}, gRun) }),
 		rows:  v.processes(),
 		id:    func(p *model.Process) uint64 { return uint64(p.PID) },
-		place: v.UI.Process,
+		place: v.UI.Process, panel: Processes, held: v.held[Processes], interval: v.interval(),
 		mark: func(p *model.Process) (string, Style) {
 			if m, st := marked(worst[uint64(p.PID)]); m != "" || !p.Ended {
 				return m, st
 			}
 			return "", Dim
 		},
-	}
+	}, v.processTraits)
 }
 
 // openedProcess is what is behind a process: its most active threads.
@@ -100,7 +101,7 @@ func (v *View) openedProcess() *drill {
 	}
 	p := rows[i]
 	return &drill{
-		title: fmt.Sprintf("PROCESS %d  %s", p.PID, programOf(p)), what: "process", about: v.processFacts(p),
+		title: fmt.Sprintf("PROCESS %d  %s", p.PID, programOf(p)), what: "process", about: texts(v.processFacts(p)...),
 		table: v.taskTable(tasksOf(p), 0),
 		of:    func(f *diagnose.Finding) bool { return f.PID == p.PID },
 	}
@@ -178,8 +179,8 @@ func (v *View) taskTable(rows []task, keepProgram int) *table[task] {
 		cols:  v.taskColumns(keepProgram),
 		rows:  rows,
 		id:    func(t task) uint64 { return uint64(t.TID) },
-		place: v.UI.Threads,
-		mark:  func(task) (string, Style) { return "", Normal },
+		place: v.UI.Threads, panel: v.UI.Panel, drill: true, held: v.held[drillKey],
+		mark: func(task) (string, Style) { return "", Normal },
 	}
 }
 
@@ -207,7 +208,7 @@ func (v *View) openedCPU() *drill {
 		return cmp.Or(byNumber(a.Wait, b.Wait, false), byNumber(a.Run, b.Run, false))
 	})
 	return &drill{
-		title: fmt.Sprintf("CPU %d", c.CPU.CPU), what: "core", about: coreFacts(c), table: v.taskTable(rows, 6),
+		title: fmt.Sprintf("CPU %d", c.CPU.CPU), what: "core", about: both(texts(coreFacts(c)...), v.waitLines(c)), table: v.taskTable(rows, 6),
 		of: func(f *diagnose.Finding) bool { return panelOf(f) == CPUs && f.CPU == c.CPU.CPU },
 	}
 }

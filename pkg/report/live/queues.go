@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
-	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // ofQueue is a value of a listener's queue, unknown where it has none.
@@ -115,7 +114,9 @@ func byRefusals(ls []*model.Listener) []*model.Listener {
 
 func (v *View) queueTable() *table[*model.Listener] {
 	t := v.listenerTable()
-	t.cols, t.rows, t.place = v.queueColumns(), byRefusals(v.listeners()), v.UI.Queue
+	t.rows, t.place, t.panel, t.held = byRefusals(v.listeners()), v.UI.Queue, Queues, v.held[Queues]
+	t.cols = withTrail(v, v.queueColumns(), 4, &listenerMeters[gFull].gauge,
+		func(l *model.Listener) trail { return v.History.trail(rowID{Herd, l.Inode}, gFull) })
 	return t
 }
 
@@ -158,12 +159,5 @@ func refusedText(q *model.Queue) string {
 	add(r.AcceptQueueCookie, "at a cookie's ACK")
 	add(r.SynQueue, "at the SYN queue")
 	out := "refused " + about(q.Approximate, itoa(r.Total())) + ": " + strings.Join(at, ", ")
-	if c := &q.Clients; c.Total > 0 {
-		out += "; clients: " + about(c.Estimated, itoa(c.Total))
-		if len(c.Top) > 0 {
-			top := sample.Listener{Addr: c.Top[0].Addr, Port: c.Top[0].Port}
-			out += fmt.Sprintf(", worst %s, %d times", safe(model.ListenerName(&top)), c.Top[0].Refusals)
-		}
-	}
 	return out
 }

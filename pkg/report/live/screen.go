@@ -6,16 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gdamore/tcell/v3"
-	"github.com/gdamore/tcell/v3/color"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
-	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
@@ -31,20 +28,28 @@ const (
 	ColorAlways
 )
 
-// Options are how a Screen looks. The zero Options ask the environment.
+// Options are how a Screen looks, and what its keys may ask for. The zero Options
+// ask the environment.
 type Options struct {
-	Color Color
-	ASCII bool // also where the locale is not UTF-8, or TERM is linux
-	// SetInterval changes the time between two ticks, from sample.MinInterval to
-	// sample.MaxInterval, and does not wait. nil: it is as it is, as in a recording.
+	Color     Color
+	ASCII     bool   // also where the locale is not UTF-8, or TERM is linux
+	NoMouse   bool   // the terminal keeps its mouse
+	Recording string // the name of what the trace is recorded to; "": it is not
+
+	// SetInterval sets the time between two ticks; nil: that cannot be done. It must
+	// not wait.
 	SetInterval func(time.Duration)
+	// Interval is what it is at first.
+	Interval time.Duration
+	// Deck is what is replayed; nil: the trace is live.
+	Deck Deck
+	// Dir is where snapshots go; "": the working directory.
+	Dir string
 
 	tty tcell.Tty // nil: /dev/tty
 }
 
 const (
-	// keepEvents bounds the events that the screen remembers.
-	keepEvents = 64
 	// redrawGap is the least time between two ticks' drawings: a replay at
 	// full speed must not spend itself on a terminal.
 	redrawGap = 40 * time.Millisecond
@@ -59,9 +64,9 @@ type Screen struct {
 	term tcell.Screen
 
 	mu     sync.Mutex
-	newest View          // the UI of which is not used
-	held   bool          // newest is on its way to what is to be shown
-	deck   Deck          // nil: the trace is live
+	newest memory        // what was seen
+	silent bool          // Hold
+	kept   *View         // what is shown meanwhile; nil where nothing was yet
 	wake   chan struct{} // capacity 1: newest changed
 
 	quit     chan struct{} // the user wants to leave
@@ -79,6 +84,7 @@ func New(opts Options) *Screen {
 	opts.ASCII = opts.ASCII || asciiOnly(os.Getenv)
 	return &Screen{
 		opts:    opts,
+		newest:  memory{View: View{Recording: opts.Recording}, history: newHistory()},
 		wake:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		stop:    make(chan struct{}),
@@ -120,6 +126,10 @@ func (s *Screen) Begin(h *sample.Header) error {
 		return fmt.Errorf("open terminal: %w", err)
 	}
 	term.HideCursor()
+	term.EnablePaste()
+	if !s.opts.NoMouse {
+		term.EnableMouse(tcell.MouseButtonEvents)
+	}
 	s.mu.Lock()
 	s.term, s.newest.Header = term, h
 	s.mu.Unlock()
@@ -130,24 +140,33 @@ func (s *Screen) Begin(h *sample.Header) error {
 // Step implements report.Sink.
 func (s *Screen) Step(step *report.Step) error {
 	s.mu.Lock()
-	v := &s.newest
-	v.Frame = step.Frame
-	v.Clock = step.Frame.Elapsed
-	v.Active = slices.Clone(step.Active)
-	// A new slice: the loop still reads the old one.
-	events := slices.Concat(v.Events, step.Frame.Events)
-	v.Events = slices.Clone(events[max(len(events)-keepEvents, 0):])
-	for i := range step.Changed {
-		if f := &step.Changed[i]; f.State == diagnose.Cleared {
-			v.QuietFrom = max(v.QuietFrom, f.Elapsed)
-		}
-	}
-	held := s.held
+	s.newest.add(step)
+	silent := s.silent
 	s.mu.Unlock()
-	if !held {
+	if !silent {
 		s.redraw()
 	}
 	return nil
+}
+
+// Rewind forgets what was seen: what comes next is from the beginning.
+func (s *Screen) Rewind() {
+	s.mu.Lock()
+	s.newest.forget()
+	s.mu.Unlock()
+}
+
+// Hold keeps the picture as it is while Steps come, whatever keys are pressed; then
+// it shows the last one.
+func (s *Screen) Hold(on bool) {
+	s.mu.Lock()
+	s.silent, s.kept = on, nil
+	if v := s.newest.view(); on && v.Frame != nil {
+		v.History = v.History.clone()
+		s.kept = &v
+	}
+	s.mu.Unlock()
+	s.redraw()
 }
 
 // SetMessage shows text on the bottom line, such as "end of recording".
@@ -205,9 +224,9 @@ func (s *Screen) loop(term tcell.Screen) {
 			panic(r)
 		}
 	}()
-	paint := newPainter(term, s.opts.Color)
-	view := s.mail(View{UI: UI{ASCII: s.opts.ASCII}})
-	paint.draw(view)
+	seat := &seat{Screen: s, term: term, paint: newPainter(term, s.opts.Color), interval: s.opts.Interval}
+	seat.ui = UI{ASCII: s.opts.ASCII, Overview: true}
+	seat.draw()
 	wake := s.wake
 	var gap <-chan time.Time
 	for {
@@ -215,8 +234,7 @@ func (s *Screen) loop(term tcell.Screen) {
 		case <-s.stop:
 			return
 		case <-wake:
-			view = s.mail(view)
-			paint.draw(view)
+			seat.draw()
 			wake, gap = nil, time.After(redrawGap)
 		case <-gap:
 			wake, gap = s.wake, nil
@@ -225,109 +243,7 @@ func (s *Screen) loop(term tcell.Screen) {
 				s.leave()
 				return
 			}
-			view = s.handle(ev, view, paint)
+			seat.handle(ev)
 		}
 	}
-}
-
-// mail is old with the newest data; a paused view keeps its own.
-func (s *Screen) mail(old View) View {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	text := s.newest.Message
-	if s.deck != nil {
-		text = s.deck.State().words()
-	}
-	switch {
-	case s.held && old.Frame != nil:
-		old.Message = text
-		return old
-	case old.UI.Paused && old.Frame != nil:
-		old.Clock, old.Message = s.newest.Clock, text
-		return old
-	}
-	v := s.newest
-	v.UI, v.Message = old.UI, text
-	return v
-}
-
-func (s *Screen) handle(ev tcell.Event, view View, paint *painter) View {
-	switch ev := ev.(type) {
-	case *tcell.EventError: // the terminal hung up
-		s.leave()
-	case *tcell.EventResize:
-		paint.draw(view)
-	case *tcell.EventKey:
-		switch a := actionOf(ev); a {
-		case Quit:
-			s.leave()
-		case NoAction:
-		default:
-			w, h := paint.term.Size()
-			view.UI = view.UI.Press(a, view, w, h)
-			view = s.mail(view)
-			paint.draw(view)
-		}
-	}
-	return view
-}
-
-// actionOf is what a key stands for.
-func actionOf(ev *tcell.EventKey) Action {
-	if ev.Key() == tcell.KeyRune {
-		if ev.Modifiers()&(tcell.ModCtrl|tcell.ModAlt|tcell.ModMeta) != 0 {
-			return NoAction
-		}
-		return map[string]Action{
-			"q": Quit, "Q": Quit, "j": Down, "k": Up, "g": First, "G": Last, "l": Open, "h": Back,
-			" ": Pause, "s": NextSort, "r": ReverseSort, "?": ToggleHelp,
-			"1": ShowHerd, "2": ShowCPUs, "3": ShowCGroups, "4": ShowQueues, "5": ShowProcesses,
-		}[ev.Str()]
-	}
-	return map[tcell.Key]Action{
-		tcell.KeyCtrlC: Quit, tcell.KeyF10: Quit, tcell.KeyF1: ToggleHelp,
-		tcell.KeyUp: Up, tcell.KeyDown: Down, tcell.KeyPgUp: PageUp, tcell.KeyPgDn: PageDown,
-		tcell.KeyHome: First, tcell.KeyEnd: Last, tcell.KeyEnter: Open, tcell.KeyRight: Open,
-		tcell.KeyEsc: Back, tcell.KeyLeft: Back, tcell.KeyBackspace: Back, tcell.KeyBackspace2: Back,
-	}[ev.Key()]
-}
-
-// painter puts Grids on a terminal.
-type painter struct {
-	term   tcell.Screen
-	styles [Key + 1]tcell.Style
-}
-
-func newPainter(term tcell.Screen, c Color) *painter {
-	p := &painter{term: term}
-	for i := range p.styles {
-		p.styles[i] = tcell.StyleDefault
-	}
-	p.styles[Dim] = p.styles[Dim].Dim(true)
-	p.styles[Crit] = p.styles[Crit].Bold(true)
-	p.styles[Head] = p.styles[Head].Bold(true)
-	p.styles[Sorted] = p.styles[Sorted].Bold(true).Underline(true)
-	p.styles[Selection] = p.styles[Selection].Reverse(true)
-	p.styles[Key] = p.styles[Key].Bold(true)
-	if c == ColorNever || c == ColorAuto && (os.Getenv("NO_COLOR") != "" || term.Colors() == 0) {
-		return p
-	}
-	p.styles[Warn] = p.styles[Warn].Foreground(color.Olive)
-	p.styles[Crit] = p.styles[Crit].Foreground(color.Maroon)
-	p.styles[Key] = p.styles[Key].Bold(false).Foreground(color.Teal)
-	return p
-}
-
-func (p *painter) draw(v View) {
-	w, h := p.term.Size()
-	g := Render(v, w, h)
-	p.term.Clear()
-	for y := range g.H {
-		for x := range g.W {
-			if c := g.Cell(x, y); c.Text != "" {
-				p.term.Put(x, y, c.Text, p.styles[c.Style])
-			}
-		}
-	}
-	p.term.Show()
 }

@@ -99,18 +99,21 @@ func TestScreen(t *testing.T) {
 	}
 	term.await(t, "!!>0.0.0.0:8080")
 	term.await(t, "remedy: one socket per worker")
+	for _, panel := range []string{"[1 HERD]", " 2 CPU ", " 3 CGROUP ", " 4 QUEUE "} {
+		term.await(t, panel)
+	}
 	term.SendRaw([]byte("j"))
-	term.await(t, ">unix:/run/uwsgi/shop.sock")
-	term.SendRaw([]byte("\x1b[B")) // arrow down
 	term.await(t, ">0.0.0.0:443")
+	term.SendRaw([]byte("\x1b[B")) // arrow down
+	term.await(t, ">unix:")
 
 	// The selection follows the listener where the order changes.
-	term.SendRaw([]byte("r"))
+	term.SendRaw([]byte("1r"))
 	term.await(t, "reversed")
-	term.await(t, " !>0.0.0.0:443")
+	term.await(t, "  >unix:/…gi/shop.sock")
 	term.SendRaw([]byte("\r"))
-	term.await(t, "LISTENER 0.0.0.0:443  nginx")
-	term.await(t, "they wait in: 16 x epoll-exclusive")
+	term.await(t, "LISTENER unix:/run/uwsgi/shop.sock  uwsgi")
+	term.await(t, "they wait in: 8 x epoll")
 	term.await(t, "Esc back") // the bottom line: the last to be drawn
 	term.SendRaw([]byte("\x1b"))
 	term.await(t, "Enter threads")
@@ -119,17 +122,24 @@ func TestScreen(t *testing.T) {
 	term.SendRaw([]byte("?"))
 	term.awaitGone(t, "─ HELP ─")
 
-	for key, want := range map[string]string{"2": "[2 CPU]", "3": "[3 CGROUP]", "4": "[4 QUEUE]", "5": "[5 PROC]"} {
+	for key, want := range map[string]string{"2": "[2 CPU]", "3": "[3 CGROUP]", "4": "[4 QUEUE]", "5": "[5 PROC]", "f": "[f FINDINGS"} {
 		term.SendRaw([]byte(key))
 		term.await(t, want)
 	}
+	term.SendRaw([]byte("f\r"))
+	term.await(t, "FINDING accept-herd")
+	term.await(t, "evidence ")
+	term.SendRaw([]byte("y"))
+	term.await(t, "copied, if the terminal takes it")
 	term.SendRaw([]byte("1"))
 	term.await(t, "[1 HERD")
 
 	term.SetSize(vt.Coord{X: 60, Y: 15})
-	term.await(t, "1-4 of 6")
+	term.await(t, "3-6 of 6")
 	term.SetSize(vt.Coord{X: 120, Y: 40})
 	term.await(t, "closed  ") // the listener's mark, and nothing cut
+	term.SendRaw([]byte("0"))
+	term.await(t, " 2 CPU ")
 
 	select {
 	case <-s.Done():

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
 // column is one of a table of Ts.
@@ -18,12 +19,18 @@ type column[T any] struct {
 	text  func(T) string
 	cut   func(string, int) string // nil: clip
 	max   int                      // of a text, columns that it may grow to
+	gauge *gauge                   // not nil: a sparkline of trail, and all but keep, min and max is unused
+	trail func(T) trail
 }
 
-func (c *column[T]) isText() bool { return c.num == nil }
+func (c *column[T]) isText() bool { return c.num == nil && c.gauge == nil }
 
 // placed is a column that has its place.
 type placed struct{ col, x, w int }
+
+// textStep is by how much a column of a text grows with it: what is a little
+// longer or shorter does not move the columns beside it.
+const textStep = 4
 
 // arrange chooses the columns that fit in w and how wide each is.
 func arrange[T any](cols []column[T], rows []T, left, w int) []placed {
@@ -37,7 +44,10 @@ func arrange[T any](cols []column[T], rows []T, left, w int) []placed {
 			for _, r := range rows {
 				natural[i] = max(natural[i], width(c.text(r)))
 			}
-			natural[i] = min(natural[i], c.max)
+			natural[i] = min((natural[i]+textStep-1)/textStep*textStep, c.max)
+		}
+		if c.gauge != nil {
+			natural[i] = c.max
 		}
 	}
 	least := func(i int) int { return min(natural[i], max(cols[i].min, width(cols[i].title))) }
@@ -77,21 +87,23 @@ func arrange[T any](cols []column[T], rows []T, left, w int) []placed {
 // sorted returns rows in the order of p, which leaves rows as they are.
 func sorted[T any](cols []column[T], rows []T, p Place) []T {
 	rows = slices.Clone(rows)
-	if p.Sort > 0 && p.Sort <= len(cols) {
-		c := &cols[p.Sort-1]
-		slices.SortStableFunc(rows, func(a, b T) int {
-			if c.isText() {
-				n := cmp.Compare(c.text(a), c.text(b))
-				if p.Reverse {
-					n = -n
-				}
-				return n
-			}
-			return byNumber(c.num(a), c.num(b), p.Reverse)
-		})
-	} else if p.Reverse {
-		slices.Reverse(rows)
+	if p.Sort < 1 || p.Sort > len(cols) || cols[p.Sort-1].gauge != nil {
+		if p.Reverse {
+			slices.Reverse(rows)
+		}
+		return rows
 	}
+	c := &cols[p.Sort-1]
+	slices.SortStableFunc(rows, func(a, b T) int {
+		if c.isText() {
+			n := cmp.Compare(c.text(a), c.text(b))
+			if p.Reverse {
+				n = -n
+			}
+			return n
+		}
+		return byNumber(c.num(a), c.num(b), p.Reverse)
+	})
 	return rows
 }
 
@@ -113,14 +125,6 @@ func b2i(b bool) int {
 	return 0
 }
 
-// indexOf is the row that p selects: the first where it is gone.
-func indexOf[T any](rows []T, id func(T) uint64, p Place) int {
-	if p.Selected == 0 {
-		return 0
-	}
-	return max(slices.IndexFunc(rows, func(r T) bool { return id(r) == p.Selected }), 0)
-}
-
 // table draws rows of Ts.
 type table[T any] struct {
 	cols  []column[T]
@@ -128,41 +132,161 @@ type table[T any] struct {
 	id    func(T) uint64
 	mark  func(T) (string, Style)
 	place Place
+
+	match    func(T) bool // of the filter; nil: all
+	ranked   bool         // what a finding is about comes first
+	held     *held        // nil: rows go where their values put them
+	panel    Panel        // whose table it is, for clicks
+	drill    bool         // it is behind a row of that panel
+	interval time.Duration
+	ordered  []T // by shown
 }
 
-func (t *table[T]) count() int { return len(t.rows) }
+// fresh are the rows that the filter lets through, as the values have them now.
+func (t *table[T]) fresh() []T {
+	rows := t.rows
+	if t.match != nil {
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r T) bool { return !t.match(r) })
+	}
+	rows = sorted(t.cols, rows, t.place)
+	if t.ranked && t.place.Sort == 0 && !t.place.Reverse {
+		slices.SortStableFunc(rows, func(a, b T) int { return cmp.Compare(t.severity(b), t.severity(a)) })
+	}
+	return rows
+}
+
+// severity is how bad r's mark is; what is gone comes last.
+func (t *table[T]) severity(r T) int {
+	switch m, st := t.mark(r); {
+	case m == "!!":
+		return 2
+	case m == " !":
+		return 1
+	case st == Dim:
+		return -1
+	}
+	return 0
+}
+
+// shown are they in the order in which they are drawn.
+func (t *table[T]) shown() []T {
+	if t.ordered == nil {
+		t.ordered = t.fresh()
+		if t.held != nil {
+			slices.SortStableFunc(t.ordered, func(a, b T) int { return cmp.Compare(t.held.at(t.id(a)), t.held.at(t.id(b))) })
+		}
+	}
+	return t.ordered
+}
+
+func (t *table[T]) count() int { return len(t.shown()) }
+
+// all is how many there would be without a filter.
+func (t *table[T]) all() int { return len(t.rows) }
+
+// hold says where the rows are now, for held.
+func (t *table[T]) hold() (ids []uint64, marks map[uint64]string) {
+	marks = make(map[uint64]string)
+	for _, r := range t.fresh() {
+		id := t.id(r)
+		ids = append(ids, id)
+		if m, _ := t.mark(r); m != "" {
+			marks[id] = m
+		}
+	}
+	return ids, marks
+}
+
+func (t *table[T]) where() Place { return t.place }
+
+// index is the row that is selected: the first where it is gone.
+func (t *table[T]) index() int {
+	if t.place.Selected == 0 {
+		return 0
+	}
+	return max(slices.IndexFunc(t.shown(), func(r T) bool { return t.id(r) == t.place.Selected }), 0)
+}
 
 // tableLeft is the columns of the severity mark and the selection mark.
 const tableLeft = 3
 
 // draw draws the column heads and the page of rows that holds the selected
-// one, on n lines.
-func (t *table[T]) draw(g *Grid, y, n int) {
-	rows := sorted(t.cols, t.rows, t.place)
+// one, on n lines. Heads left of from are left out.
+func (t *table[T]) draw(g *Grid, y, n, from int, focus bool) {
+	rows := t.shown()
 	cols := arrange(t.cols, rows, tableLeft, g.W)
 	for _, p := range cols {
-		st := Head
-		if p.col == t.place.Sort-1 {
-			st = Sorted
-		}
-		t.cell(g, p, y, t.cols[p.col].title, st)
+		t.drawHead(g, p, y, from)
 	}
-	at := indexOf(rows, t.id, t.place)
-	from, to := window(at, len(rows), n-1)
-	for i := from; i < to; i++ {
-		t.drawRow(g, cols, rows[i], y+1+i-from, i == at)
+	at := t.index()
+	first, to := window(at, len(rows), n-1)
+	tops := make([]float64, len(t.cols))
+	for _, p := range cols {
+		if c := &t.cols[p.col]; c.gauge != nil {
+			tops[p.col] = topOf(c, rows[first:to], p.w)
+		}
+	}
+	for i := first; i < to; i++ {
+		t.drawRow(g, cols, tops, rows[i], y+1+i-first, focus && i == at)
 	}
 }
 
-func (t *table[T]) drawRow(g *Grid, cols []placed, r T, y int, selected bool) {
+// topOf is the value of the highest level of the sparklines in c.
+func topOf[T any](c *column[T], rows []T, w int) float64 {
+	most := math.Inf(-1)
+	for _, r := range rows {
+		most = max(most, c.trail(r).tail(w).most())
+	}
+	return c.gauge.scale(most)
+}
+
+func (t *table[T]) drawHead(g *Grid, p placed, y, from int) {
+	c := &t.cols[p.col]
+	st := Head
+	if p.col == t.place.Sort-1 {
+		st = Sorted
+	}
+	title := c.title
+	if c.gauge != nil {
+		title = lasting(p.w, t.interval)
+	} else if p.w > 0 {
+		what := hit{what: hitHead, panel: t.panel, col: p.col}
+		if t.drill {
+			what.what = hitDrillHead
+		}
+		g.zone(p.x, y, p.w, 1, what)
+	}
+	x := p.x
+	if !c.isText() {
+		x += p.w - min(width(title), p.w)
+	}
+	if x < from {
+		return
+	}
+	if from > 0 {
+		g.put(max(p.x-1, from), y, strings.Repeat(" ", p.x+p.w-max(p.x-1, from)), Normal, g.W)
+	}
+	g.put(x, y, clip(title, p.w), st, p.w)
+}
+
+func (t *table[T]) drawRow(g *Grid, cols []placed, tops []float64, r T, y int, selected bool) {
 	m, st := t.mark(r)
 	g.put(0, y, m, st, 2)
 	if st != Dim {
 		st = Normal
 	}
 	for _, p := range cols {
+		if c := &t.cols[p.col]; c.gauge != nil {
+			g.spark(p.x, y, p.w, c.gauge, c.trail(r), tops[p.col], st)
+			continue
+		}
 		t.cell(g, p, y, t.cols[p.col].text(r), st)
 	}
+	what := hit{what: hitRow, panel: t.panel, id: t.id(r)}
+	if t.drill {
+		what.what = hitDrillRow
+	}
+	g.zone(0, y, g.W, 1, what)
 	if selected {
 		g.paint(y, Selection)
 		g.put(2, y, ">", Selection, 1)

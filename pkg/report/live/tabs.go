@@ -22,8 +22,10 @@ const (
 	CGroups
 	Queues
 	Processes
+	Findings
 
-	panels int = iota
+	panels  int   = iota
+	noPanel Panel = 255
 )
 
 type tab struct {
@@ -38,19 +40,36 @@ var tabs = []tab{
 	{CGroups, "3 CGROUP", "CPU quotas and waits"},
 	{Queues, "4 QUEUE", "the listen queues"},
 	{Processes, "5 PROC", "who runs, who waits for what"},
+	{Findings, "f FINDINGS", "what hurts, and what did"},
 }
 
 // lister is a table of whatever.
 type lister interface {
-	draw(g *Grid, y, n int)
-	count() int
+	draw(g *Grid, y, n, from int, focus bool)
+	count() int // of rows that are shown
+	all() int   // of rows without a filter
+	index() int
+	where() Place
+	hold() (ids []uint64, marks map[uint64]string)
 	press(a Action, page int) Place
 	selected() uint64
 	placeText(n int) string
 }
 
-// table is the table of the panel that is shown.
+// table is the table of the panel that is shown, made once for a picture.
 func (v *View) table() lister {
+	if v.tables == nil {
+		return v.newTable()
+	}
+	t := v.tables[v.UI.Panel]
+	if t == nil {
+		t = v.newTable()
+		v.tables[v.UI.Panel] = t
+	}
+	return t
+}
+
+func (v *View) newTable() lister {
 	switch v.UI.Panel {
 	case CPUs:
 		return v.cpuTable()
@@ -60,6 +79,8 @@ func (v *View) table() lister {
 		return v.queueTable()
 	case Processes:
 		return v.processTable()
+	case Findings:
+		return v.findingTable()
 	}
 	return v.listenerTable()
 }
@@ -117,8 +138,11 @@ func (v *View) missing() string {
 
 // empty says that the shown panel has no rows.
 func (v *View) empty() string {
-	if v.UI.Panel == Processes {
+	switch v.UI.Panel {
+	case Processes:
 		return "nothing ran yet"
+	case Findings:
+		return "no finding so far"
 	}
 	return "no listening socket seen yet"
 }

@@ -23,28 +23,43 @@ type View struct {
 	Header *sample.Header // nil before Begin
 	Frame  *model.Frame   // nil before the first tick
 	Active []diagnose.Finding
-	Events []model.Event // the last ones, oldest first
+	// Cleared are the last ones that are gone, oldest first.
+	Cleared []diagnose.Finding
+	Events  []model.Event // the last ones, oldest first
+	History *History      // nil: no sparklines
+	Deck    *DeckState    // nil: it is live
 	// Clock is the time since the first Sample; it runs on while the data is paused.
 	Clock time.Duration
 	// QuietFrom is when, on Clock, the last Finding cleared; 0 where none was raised.
 	QuietFrom time.Duration
 	Message   string // for the bottom line
+	Recording string // what the trace is recorded to; "": it is not
 	UI        UI
+
+	held   map[Panel]*held
+	tables map[Panel]lister // that were made for this picture; nil: they are not kept
 }
 
-// UI is what the user chose. The zero UI is how the screen opens.
+// UI is what the user chose.
 type UI struct {
-	Panel   Panel
-	List    Place  // in the listeners of the herd panel
-	CPU     Place  // in the CPU panel
-	CGroup  Place  // in the cgroup panel
-	Queue   Place  // in the queue panel
-	Process Place  // in the process panel
-	Threads Place  // in what is behind the opened row
-	Opened  uint64 // the row of the panel that is opened, as in Place; 0: none
-	Paused  bool
-	Help    bool
-	ASCII   bool
+	// Overview: all panels together, where they fit, and Panel is the one that the
+	// keys move in; else it is alone.
+	Overview bool
+	Panel    Panel
+	Filter   string // see filter
+	Prompt   Prompt
+	Notice   string // what the last key did; until the next
+	List     Place  // in the listeners of the herd panel
+	CPU      Place  // in the CPU panel
+	CGroup   Place  // in the cgroup panel
+	Queue    Place  // in the queue panel
+	Process  Place  // in the process panel
+	Finding  Place  // in the findings panel
+	Threads  Place  // in what is behind the opened row
+	Opened   uint64 // the row of the panel that is opened, as in Place; 0: none
+	Paused   bool
+	Help     bool
+	ASCII    bool
 }
 
 // Place is where the user is in a table.
@@ -56,27 +71,44 @@ type Place struct {
 	Reverse  bool
 }
 
+// on is v with another panel.
+func (v *View) on(p Panel) *View {
+	if p == v.UI.Panel {
+		return v
+	}
+	out := *v
+	out.UI.Panel = p
+	return &out
+}
+
 // Render draws v on w columns and h lines. Any size will do.
 func Render(v View, w, h int) Grid {
 	g := newGrid(w, h, v.UI.ASCII)
 	if g.W == 0 || g.H == 0 {
 		return g
 	}
+	v.tables = make(map[Panel]lister)
 	p := v.plan(g.W, g.H)
 	v.drawHeader(&g)
 	if p.totals {
 		v.drawTotals(&g, 1)
 	}
-	y := p.top
 	if v.UI.Help {
-		v.drawHelp(&g, y, p.body)
+		v.drawHelp(&g, p.top, p.body)
 	} else {
 		for i, l := range v.findingLines(g.W, p.findings) {
-			l.draw(&g, y+i)
+			l.draw(&g, p.top+i)
+			if l.finding != 0 {
+				g.zone(0, p.top+i, g.W, 1, hit{what: hitFinding, id: l.finding})
+			}
 		}
-		y += p.findings
-		v.drawPanel(&g, y, p.panel)
-		v.drawEvents(&g, y+p.panel, p.events)
+		panel := g.part(0, p.top+p.findings, g.W, p.panel)
+		if p.together {
+			v.drawOverview(&panel)
+		} else {
+			v.drawPanel(&panel, 0, p.panel)
+		}
+		v.drawEvents(&g, p.top+p.findings+p.panel, p.events)
 	}
 	if p.keys {
 		v.drawKeys(&g, g.H-1)
@@ -89,6 +121,7 @@ type plan struct {
 	totals, keys            bool
 	top, body               int // first line and number of lines between totals and keys
 	findings, panel, events int
+	together                bool // the panels are, in their lines
 }
 
 func (v *View) plan(w, h int) plan {
@@ -101,12 +134,15 @@ func (v *View) plan(w, h int) plan {
 		p.body--
 	}
 	wantEvents := 0
-	if n := len(v.Events); n > 0 && v.drill() == nil {
-		wantEvents = 1 + min(n, 6)
+	if n := len(v.Events); n > 0 && v.drill() == nil && v.UI.Panel != Findings {
+		wantEvents = 1 + n
+	}
+	if v.together() && v.planTogether(&p, w, wantEvents) {
+		return p
 	}
 	switch {
 	case p.body >= 24:
-		p.events = wantEvents
+		p.events = min(wantEvents, 7)
 	case p.body >= 14:
 		p.events = min(wantEvents, 3)
 	}
@@ -116,6 +152,27 @@ func (v *View) plan(w, h int) plan {
 	p.panel = min(wantPanel, rest-p.findings)
 	p.events = min(wantEvents, p.body-p.findings-p.panel)
 	return p
+}
+
+// planTogether divides the body where all panels are shown: first the findings, of
+// which each gets a line, then the panels, then what is left of the findings.
+func (v *View) planTogether(p *plan, w, wantEvents int) bool {
+	want := len(v.findingLines(w, 1<<10))
+	panels := v.overviewWant(w)
+	p.findings = min(want, max(p.body/3, 3))
+	if p.body >= 28 {
+		p.events = min(wantEvents, max(p.body/6, 3))
+	}
+	p.panel = min(p.body-p.findings-p.events, panels)
+	if !fits(w, p.body-p.findings-p.events) {
+		*p = plan{totals: p.totals, keys: p.keys, top: p.top, body: p.body}
+		return false
+	}
+	// What the panels do not need: first for the findings, then for events.
+	p.findings += min(want-p.findings, p.body-p.findings-p.events-p.panel)
+	p.events = min(wantEvents, p.body-p.findings-p.panel)
+	p.together = true
+	return true
 }
 
 // part is a piece of the header line.
@@ -133,8 +190,13 @@ func (v *View) header(w int) []part {
 		add(6, Normal, clip(safe(h.Host), 24))
 		add(3, Normal, "Linux "+clip(kernel(h.Kernel, w), 40))
 		add(2, Normal, strconv.Itoa(h.CPUs)+" CPU")
-		parts = append(parts, v.pace())
+		if v.Deck == nil {
+			parts = append(parts, v.pace())
+		}
 		parts = append(parts, v.rungParts(w)...)
+	}
+	if d := v.Deck; d != nil {
+		parts = append(parts, d.parts()...)
 	}
 	if f := v.Frame; f != nil {
 		add(8, Normal, clock(max(v.Clock, f.Elapsed)))
@@ -153,6 +215,12 @@ func (v *View) header(w int) []part {
 		} else {
 			add(9, Warn, lost)
 		}
+	}
+	if v.Recording != "" {
+		add(1, Normal, "rec "+clipMiddle(safe(v.Recording), 24))
+	}
+	if v.UI.Filter != "" {
+		add(7, Warn, "filter "+clip(safe(v.UI.Filter), 24))
 	}
 	if v.UI.Paused {
 		add(10, Warn, "PAUSED")

@@ -73,15 +73,31 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 	f.CGroups = b.sched.buildCGroups(f)
 	f.Sold = buildSold(f)
 	addPending(f)
-	for _, e := range s.Events {
+	f.Events = b.buildEvents(f)
+	b.prev = s
+	return f
+}
+
+func (b *Builder) buildEvents(f *Frame) []Event {
+	var out []Event
+	groups := make(map[uint64]*CGroup, len(f.CGroups))
+	for _, g := range f.CGroups {
+		groups[g.ID] = g
+	}
+	for _, e := range f.Sample.Events {
 		n, ok := b.names[e.Inode]
 		if !ok {
 			n = b.gone[e.Inode]
 		}
-		f.Events = append(f.Events, Event{Event: e, Wall: b.wall(e.MonoNS), Listener: n.name, Program: n.program})
+		group := ""
+		if g := groups[e.CGroupID]; g != nil {
+			group = g.Title()
+		} else if e.CGroup != "" {
+			group = (&CGroup{CGroup: sample.CGroup{Path: e.CGroup}}).Title()
+		}
+		out = append(out, Event{Event: e, Wall: b.wall(e.MonoNS), Listener: n.name, Program: n.program, Group: group})
 	}
-	b.prev = s
-	return f
+	return out
 }
 
 // receive builds what f has of the receive path.

@@ -38,6 +38,7 @@ func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 			g.Parent = p
 		}
 	}
+	titles(out)
 	if f.WaitsKnown() && !f.StallsKnown() && f.Measured(SignalThrottle) {
 		contendedUnlessHalted(out, f.Interval)
 	}

@@ -173,10 +173,11 @@ type Worker struct {
 // Busy is the share of the interval in which the worker ran or wanted to.
 func (w *Worker) Busy() float64 { return w.RunRatio + w.WaitRatio }
 
-// Event is a sample.Event with its listener's name.
+// Event is a sample.Event with the names of what it happened to.
 type Event struct {
 	sample.Event
 	Wall     time.Time
 	Listener string
 	Program  string
+	Group    string // the Title of its cgroup, "" for none
 }

@@ -122,18 +122,10 @@ func buildCPU(now sample.CPU, p *sample.CPU, interval time.Duration) CPU {
 // Quantile99 is the upper bound of the slot that holds the 99th percentile of
 // what was added from prev to now: slot i holds less than 2^(i+1).
 func Quantile99(now, prev []uint64) float64 {
-	delta := make([]uint64, len(now))
+	delta := grown(now, prev)
 	var n uint64
-	for i, v := range now {
-		var p uint64
-		if i < len(prev) {
-			p = prev[i]
-		}
-		if v < p {
-			return Unknown()
-		}
-		delta[i] = v - p
-		n += delta[i]
+	for _, v := range delta {
+		n += v
 	}
 	rest := n / 100 // so many may be above it
 	for i := len(delta) - 1; i >= 0; i-- {
@@ -143,6 +135,22 @@ func Quantile99(now, prev []uint64) float64 {
 		rest -= delta[i]
 	}
 	return Unknown()
+}
+
+// grown is by how much each slot of a histogram grew; nil where one did not.
+func grown(now, prev []uint64) []uint64 {
+	delta := make([]uint64, len(now))
+	for i, v := range now {
+		var p uint64
+		if i < len(prev) {
+			p = prev[i]
+		}
+		if v < p {
+			return nil
+		}
+		delta[i] = v - p
+	}
+	return delta
 }
 
 // buildNetRX sums up f.CPUs and compares the devices.

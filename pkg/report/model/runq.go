@@ -33,6 +33,7 @@ func buildRunq(now, p *sample.Runq, interval time.Duration) *Runq {
 	}
 	r.SwitchesPerS = perSecond(now.Switches, p.Switches, interval)
 	r.WaitP99NS = Quantile99(now.Wait, p.Wait)
+	r.Waited = grown(now.Wait, p.Wait)
 	if now.StealNS != nil && p.StealNS != nil {
 		r.StealRatio = min(perSecond(*now.StealNS, *p.StealNS, interval)/1e9, 1)
 	}

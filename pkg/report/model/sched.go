@@ -24,6 +24,8 @@ type Runq struct {
 	SwitchesPerS        float64
 	WaitP99NS           float64 // upper bound of its power-of-two slot
 	WaitNS, ThrottledNS uint64  // in the interval
+	// Waited is sample.Runq.Wait of the interval alone; nil where not known.
+	Waited []uint64
 	// StealRatio is what the hypervisor took, as the scheduler sees it; unknown
 	// where the kernel was not built to.
 	StealRatio float64
@@ -63,6 +65,7 @@ type Contention struct {
 // CGroup is one cgroup during the interval.
 type CGroup struct {
 	sample.CGroup
+	title  string  // see Title; "" where it was not compared with the others yet
 	Parent *CGroup // nil: the root, or not listed
 	Delta  sample.RunTimes
 	// Used is cores used, by the scheduler; Waiting its threads that waited, as

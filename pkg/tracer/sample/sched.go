@@ -143,6 +143,11 @@ type CGroup struct {
 	ID       uint64 `json:"cgroup_id"` // inode number of its directory
 	ParentID uint64 `json:"parent_id,omitempty"`
 	Path     string `json:"path"` // below the mount, "/" for the root; raw: every sink escapes it
+	// Name is what its container runtime calls it, as found on the traced host:
+	// "web-1", of a pod "namespace/pod", of a container in one "namespace/pod/name".
+	// It is "" for other groups, and where that could not be read, or was not yet.
+	// Whoever starts containers may choose it: raw.
+	Name string `json:"name,omitempty"`
 	// RunTimes are the sum of all its threads since attach, those of its
 	// descendants included.
 	RunTimes
