@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
-	"cmd/herdbench": {module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdbench": {module + "pkg/tracer/sample", module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdvm":    {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 }
 
