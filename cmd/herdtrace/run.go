@@ -37,12 +37,18 @@ func interrupts(ctx context.Context, onFirst func(os.Signal)) (context.Context, 
 	return ctx, func() { signal.Stop(ch); cancel() }
 }
 
-// pipe runs src through the sinks and closes them, whatever happens.
+// pipe runs src through the sinks, which stay open for report.End. But a panic
+// gives the terminal back first, so that its text can be read.
 func pipe(ctx context.Context, src sample.Source, out *outputs) (*report.Summary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	returned := false
 	if out.live != nil {
-		defer out.live.Close() // a panic must not leave the terminal raw
+		defer func() {
+			if !returned {
+				out.live.Close()
+			}
+		}()
 		go func() {
 			select {
 			case <-out.live.Done():
@@ -51,7 +57,9 @@ func pipe(ctx context.Context, src sample.Source, out *outputs) (*report.Summary
 			}
 		}()
 	}
-	return report.Run(ctx, src, diagnose.DefaultLimits(), out.sinks...)
+	sum, err := report.Run(ctx, src, diagnose.DefaultLimits(), out.sinks...)
+	returned = true
+	return sum, err
 }
 
 // replay is the subcommand: the same sinks, fed by a recording.

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/live"
 )
@@ -46,7 +44,7 @@ func newOutputs(o *options) (*outputs, error) {
 	switch {
 	case o.json == "-":
 	case wantsScreen(o):
-		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii})
+		out.live = newScreen(live.Options{Color: colorOf(o.color), ASCII: o.ascii})
 		lines.SummaryOnly = true
 		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
 	default:
@@ -75,22 +73,6 @@ func newJSON(path string) (report.Sink, error) {
 // End implements report.Sink.
 func (j *jsonFile) End(s *report.Summary) error {
 	return errors.Join(j.JSON.End(s), j.f.Close())
-}
-
-// wantsScreen is for a person at a terminal that can be drawn on.
-func wantsScreen(o *options) bool {
-	if o.batch || o.quiet || len(o.command) > 0 || os.Getenv("CI") != "" {
-		return false
-	}
-	if t := os.Getenv("TERM"); t == "" || t == "dumb" {
-		return false
-	}
-	return isTerminal(os.Stdout) && isTerminal(os.Stdin)
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
 }
 
 func colorOf(s string) live.Color {
