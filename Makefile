@@ -109,7 +109,7 @@ BENCH_RUN       = bin/bench-$(BENCH_NAME)
 BENCH_NAME     := $(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: bench
-bench: build ## Measure what looking costs, beside its peers, and how that grows (root, 20 min)
+bench: build ## Measure what looking costs, beside its peers, how that grows, and the screen (root, 30 min)
 	@missing=; for t in $(BENCH_TOOLS); do PATH=$$PATH:/usr/sbin command -v $$t >/dev/null || missing="$$missing $$t"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing, for$$missing: $(BENCH_PACKAGES)"; \
@@ -118,6 +118,7 @@ bench: build ## Measure what looking costs, beside its peers, and how that grows
 	$(GO) build -buildvcs=false -trimpath -o bin/ ./cmd/herdbench
 	bin/herdbench cost --out $(BENCH_RUN)-cost.jsonl
 	bin/herdbench growth --out $(BENCH_RUN)-growth.jsonl
+	bin/herdbench screen --out $(BENCH_RUN)-screen.jsonl
 	@echo "the tables again: bin/herdbench table $(BENCH_RUN)-*.jsonl"
 
 .PHONY: bench-hooks

@@ -93,7 +93,7 @@ func loadNames() string {
 	return strings.Join(names, ", ")
 }
 
-// outFlags are what cost and growth have in common.
+// outFlags are what all that measures has in common.
 func outFlags(fs *pflag.FlagSet, e *env, out *string, what string) {
 	e.self, _ = os.Executable()
 	dir := filepath.Dir(e.self)
@@ -112,12 +112,17 @@ func begin(ctx context.Context, e *env, out string) (*rawFile, error) {
 			return nil, fmt.Errorf("find %s: %w (make build)", filepath.Base(p), err)
 		}
 	}
+	return openRaw(ctx, e, out, map[string][]string{
+		"herdtrace": {e.herdtrace, "--version"}, "bpftrace": {"bpftrace", "--version"}, "perf": {"perf", "--version"},
+	})
+}
+
+// openRaw opens the raw file, with the versions that these commands print.
+func openRaw(ctx context.Context, e *env, out string, versions map[string][]string) (*rawFile, error) {
 	var u unix.Utsname
 	unix.Uname(&u) // cannot fail with a valid pointer
 	h := header{Args: os.Args[1:], Kernel: unix.ByteSliceToString(u.Release[:]), CPUs: runtime.NumCPU(), Versions: make(map[string]string)}
-	for name, argv := range map[string][]string{
-		"herdtrace": {e.herdtrace, "--version"}, "bpftrace": {"bpftrace", "--version"}, "perf": {"perf", "--version"},
-	} {
+	for name, argv := range versions {
 		b, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 		if err != nil {
 			b = []byte(err.Error())

@@ -2,7 +2,7 @@
 
 // Command herdbench measures what looking costs: herdtrace and its nearest
 // peers under the same loads, in alternation, and how herdtrace's own cost
-// grows with what there is to look at. Every run is kept, one line of JSON
+// grows with what there is to look at, and what the live screen adds. Every run is kept, one line of JSON
 // each, and the tables are made from these lines alone.
 //
 // stdout is the tables, stderr is talk. Exit codes: 0 measured, 1 failed, 2
@@ -38,6 +38,7 @@ type command struct {
 var commands = []command{
 	{"cost", "throughput, CPU, memory, bytes and lost events of herdtrace and its peers, in alternation", runCost},
 	{"growth", "herdtrace's cost with 1 to 10,000 threads, 1 to 1,000 listeners, 1 to 1,000 cgroups", runGrowth},
+	{"screen", "the live screen's cost at 1 Hz, with and without it, for a crowded host", runScreen},
 	{"table", "the tables again, from the files of raw runs", runTable},
 }
 

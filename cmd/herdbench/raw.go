@@ -19,6 +19,7 @@ const (
 	kindBPF    = "bpf"    // the same while the kernel timed BPF programs: no throughput
 	kindAbsent = "absent" // a tool that cannot run here, and why
 	kindGrowth = "growth" // one size of one scene
+	kindScreen = "screen" // one replay, at one size of the screen or without one
 )
 
 // record is a line of a raw file. What is not known is absent.
@@ -32,7 +33,7 @@ type record struct {
 	Error  string    `json:"error,omitempty"`
 	Header *header   `json:"header,omitempty"`
 
-	Scene string `json:"scene,omitempty"` // of growth
+	Scene string `json:"scene,omitempty"` // of growth, and of screen
 	Size  int    `json:"size,omitempty"`
 
 	Ops         float64 `json:"ops,omitempty"`

@@ -128,7 +128,13 @@ greater quartile of what "nothing again" seems to cost.
 func tables(w io.Writer, all []record) error {
 	for _, r := range all {
 		if r.Kind == kindHeader && r.Header != nil {
-			fmt.Fprintf(w, "Linux %s, %d CPUs; %s; %s; %s\n", r.Header.Kernel, r.Header.CPUs, r.Header.Versions["herdtrace"], r.Header.Versions["bpftrace"], r.Header.Versions["perf"])
+			fmt.Fprintf(w, "Linux %s, %d CPUs", r.Header.Kernel, r.Header.CPUs)
+			for _, name := range []string{"herdtrace", "bpftrace", "perf"} {
+				if v := r.Header.Versions[name]; v != "" {
+					fmt.Fprintf(w, "; %s", v)
+				}
+			}
+			fmt.Fprintln(w)
 		}
 	}
 	ls := byLoad(all)
@@ -146,6 +152,7 @@ func tables(w io.Writer, all []record) error {
 	}
 	writeTargets(w, ls, busy)
 	writeGrowth(w, all)
+	writeScreen(w, all)
 	return nil
 }
 

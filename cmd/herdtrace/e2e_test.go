@@ -38,6 +38,10 @@ var tools = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if where := os.Getenv(panicVariable); where != "" {
+		panicAt(where)
+		os.Exit(exitOK)
+	}
 	code := m.Run()
 	if dir, err := tools(); err == nil {
 		os.RemoveAll(dir)

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/live"
 )
@@ -48,7 +46,7 @@ func newOutputs(o *options, setInterval func(time.Duration)) (*outputs, error) {
 	switch {
 	case o.json == "-":
 	case wantsScreen(o):
-		out.live = live.New(live.Options{Color: colorOf(o.color), ASCII: o.ascii, NoMouse: o.noMouse, Recording: baseName(o.output), Interval: o.interval, SetInterval: setInterval})
+		out.live = newScreen(live.Options{Color: colorOf(o.color), ASCII: o.ascii, NoMouse: o.noMouse, Recording: baseName(o.output), Interval: o.interval, SetInterval: setInterval})
 		lines.SummaryOnly = true
 		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
 	default:
@@ -85,22 +83,6 @@ func newJSON(path string) (report.Sink, error) {
 // End implements report.Sink.
 func (j *jsonFile) End(s *report.Summary) error {
 	return errors.Join(j.JSON.End(s), j.f.Close())
-}
-
-// wantsScreen is for a person at a terminal that can be drawn on.
-func wantsScreen(o *options) bool {
-	if o.batch || o.quiet || len(o.command) > 0 || os.Getenv("CI") != "" {
-		return false
-	}
-	if t := os.Getenv("TERM"); t == "" || t == "dumb" {
-		return false
-	}
-	return isTerminal(os.Stdout) && isTerminal(os.Stdin)
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
 }
 
 func colorOf(s string) live.Color {

@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 // terminal is a tmux server with one pane, which nobody is attached to.
@@ -104,4 +107,80 @@ func TestIntervalKeys(t *testing.T) {
 	asked("1000000000")
 	term.tmux("send-keys", "q")
 	term.shows("rc=0")
+}
+
+// hostileHost is what is left of the host's name, in the header.
+const hostileHost = "web?[2J?3"
+
+// TestHostileInTerminal: names that are escape sequences have no effect on a real
+// terminal, and the picture keeps its frame.
+func TestHostileInTerminal(t *testing.T) {
+	needRoot(t)
+	const columns, lines = 80, 24
+	term := newTerminal(t, columns, lines, tool(t, "herdtrace")+" replay "+recordingOf(t, "hostile"))
+	for _, panel := range []string{"0", "1", "2", "3", "4", "5"} {
+		term.tmux("send-keys", panel)
+		term.shows(hostileHost, "q quit")
+		term.checkFrame(columns, lines)
+	}
+	term.shows("END")
+	for _, key := range []string{"1", "Enter", "Escape", "3", "Enter", "Escape", "5", "Enter", "Escape"} {
+		term.tmux("send-keys", key)
+		term.shows(hostileHost)
+		term.checkFrame(columns, lines)
+	}
+	eventually(t, "q ends it", func() bool {
+		term.tmux("send-keys", "q") // one right after Escape is another key
+		return strings.Contains(term.tmux("capture-pane", "-p"), "rc=0")
+	})
+	if got := term.asks("alternate_on"); got != "0" {
+		t.Errorf("alternate_on is %s after the end", got)
+	}
+}
+
+// asks returns one of tmux's variables of the pane.
+func (m *terminal) asks(variable string) string {
+	m.t.Helper()
+	return strings.TrimSpace(m.tmux("display-message", "-p", "#{"+variable+"}"))
+}
+
+// styling is all that may be left of escape sequences: colours, bold, dim,
+// underline and reverse; no blinking and no hidden text.
+var styling = regexp.MustCompile(`\x1b\[(?:(?:0|1|2|4|7|3[0-7]|39|4[0-7]|49|9[0-7])(?:;|m))*m?|\x1b\[m|\x0f|\x0e`)
+
+// checkFrame looks for what a name did that was obeyed.
+func (m *terminal) checkFrame(columns, lines int) {
+	m.t.Helper()
+	pane := strings.TrimSuffix(m.tmux("capture-pane", "-p"), "\n")
+	rows := strings.Split(pane, "\n")
+	if len(rows) != lines || !strings.HasPrefix(rows[0], "herdtrace ") || !strings.Contains(rows[0], hostileHost) {
+		m.t.Errorf("%d lines, want %d, the first one herdtrace's", len(rows), lines)
+	}
+	for _, r := range rows {
+		if utf8.RuneCountInString(r) > columns {
+			m.t.Errorf("a line is wider than %d columns: %q", columns, r)
+		}
+		for _, c := range r {
+			if unicode.IsControl(c) || unicode.In(c, unicode.Bidi_Control, unicode.Zl, unicode.Zp) || c == '\u200b' {
+				m.t.Errorf("%q is on the screen: %q", c, r)
+			}
+		}
+	}
+	if left := styling.ReplaceAllString(m.tmux("capture-pane", "-p", "-e"), ""); strings.Contains(left, "\x1b") {
+		m.t.Errorf("more than colours are on the screen: %q", left)
+	}
+	for variable, want := range map[string]string{
+		"alternate_on": "1", "cursor_flag": "0", "origin_flag": "0", "insert_flag": "0",
+		"scroll_region_upper": "0", "scroll_region_lower": fmt.Sprint(lines - 1), "pane_width": fmt.Sprint(columns), "pane_height": fmt.Sprint(lines),
+	} {
+		if got := m.asks(variable); got != want {
+			m.t.Errorf("%s is %s, want %s", variable, got, want)
+		}
+	}
+	if title := m.asks("pane_title"); strings.Contains(title, "owned") {
+		m.t.Errorf("the terminal's title is %q", title)
+	}
+	if m.t.Failed() {
+		m.t.Fatalf("the pane:\n%s", pane)
+	}
 }

@@ -19,17 +19,19 @@ const module = "github.com/herdtrace/herdtrace/"
 // mayImport is the house's one-way street (design.md): for each package, what it
 // may import besides the standard library. A trailing "/" allows what is below.
 var mayImport = map[string][]string{
-	"bpf":                 {"github.com/cilium/ebpf"},
-	"pkg/tracer/sample":   nil,
-	"pkg/tracer":          {module + "bpf", module + "pkg/tracer/sample", "github.com/cilium/ebpf", "github.com/cilium/ebpf/", "golang.org/x/sys/unix"},
-	"pkg/report/model":    {module + "pkg/tracer/sample"},
-	"pkg/report/diagnose": {module + "pkg/tracer/sample", module + "pkg/report/model"},
-	"pkg/report":          {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose"},
+	"bpf":               {"github.com/cilium/ebpf"},
+	"pkg/tracer/sample": nil,
+	// What tests and benchmarks have in common; no program but herdbench needs it.
+	"pkg/tracer/sample/sampletest": {module + "pkg/tracer/sample"},
+	"pkg/tracer":                   {module + "bpf", module + "pkg/tracer/sample", "github.com/cilium/ebpf", "github.com/cilium/ebpf/", "golang.org/x/sys/unix"},
+	"pkg/report/model":             {module + "pkg/tracer/sample"},
+	"pkg/report/diagnose":          {module + "pkg/tracer/sample", module + "pkg/report/model"},
+	"pkg/report":                   {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose"},
 	"pkg/report/live": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report",
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
-	"cmd/herdbench": {"github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdbench": {module + "pkg/tracer/sample", module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdvm":    {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 }
 

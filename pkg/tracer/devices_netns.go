@@ -7,6 +7,7 @@ package tracer
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -37,11 +38,18 @@ func sysfsOf(path string) (root int, err error) {
 
 // onDyingThread runs f on a thread that ends with it. Not on the main thread,
 // which cannot end before the process (runtime: LockOSThread), and for which
-// /proc/self stands.
+// /proc/self stands. A panic is handed to the caller: only there are deferred
+// calls that give a terminal back.
 func onDyingThread(f func()) {
 	done := make(chan struct{})
+	panicked := ""
 	go func() {
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+		}()
 		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
 			f()
@@ -51,6 +59,9 @@ func onDyingThread(f func()) {
 		runtime.UnlockOSThread()
 	}()
 	<-done
+	if panicked != "" {
+		panic(panicked)
+	}
 }
 
 // namespaces returns those of the open listeners.

@@ -133,6 +133,14 @@ const maxGrapheme = 32
 // eachGrapheme calls f with what a terminal can show of s, until f returns
 // false. Nothing that f is given is a control, and w is 1 or 2.
 func eachGrapheme(s string, ascii bool, f func(text string, w int) bool) {
+	if plain(s) {
+		for i := range len(s) {
+			if !f(s[i:i+1], 1) {
+				return
+			}
+		}
+		return
+	}
 	g := displaywidth.StringGraphemes(s)
 	for g.Next() {
 		text, w := g.Value(), g.Width()
@@ -152,6 +160,16 @@ func eachGrapheme(s string, ascii bool, f func(text string, w int) bool) {
 			return
 		}
 	}
+}
+
+// plain reports whether s is of printable ASCII alone, as nearly all text is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // asciiOf replaces the few characters that herdtrace's own text uses.
@@ -176,6 +194,9 @@ func asciiOf(text string) string {
 
 // width is the number of columns that put would use.
 func width(s string) int {
+	if plain(s) {
+		return len(s)
+	}
 	n := 0
 	eachGrapheme(s, false, func(_ string, w int) bool { n += w; return true })
 	return n

@@ -117,7 +117,14 @@ func (s *Screen) Begin(h *sample.Header) error {
 	if s.opts.Color == ColorAlways {
 		opts = append(opts, tcell.OptColors(8)) // else tcell heeds NO_COLOR by itself
 	}
-	term, err := tcell.NewTerminfoScreenFromTty(s.opts.tty, opts...)
+	tty, err := s.opts.tty, error(nil)
+	if tty == nil {
+		tty, err = tcell.NewDevTty()
+	}
+	var term tcell.Screen
+	if err == nil {
+		term, err = tcell.NewTerminfoScreenFromTty(&keyboard{Tty: tty}, opts...)
+	}
 	if err == nil {
 		err = term.Init()
 	}

@@ -13,6 +13,9 @@ import (
 // direction-changing characters become '?'. What is left needs no terminal or
 // log to be trusted with it; JSON, XML and HTML sinks escape on top of it.
 func Printable(s string) string {
+	if plain(s) {
+		return s
+	}
 	clean := func(r rune) bool {
 		return r != utf8.RuneError && unicode.IsPrint(r) &&
 			!unicode.In(r, unicode.Bidi_Control, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
@@ -30,4 +33,15 @@ func Printable(s string) string {
 		}
 		return '?'
 	}, s)
+}
+
+// plain reports whether s is printable ASCII, as nearly every name is. The live
+// screen asks for each cell at each tick.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 )
@@ -160,8 +161,9 @@ type Reader struct {
 }
 
 type next struct {
-	sample *Sample
-	err    error
+	sample   *Sample
+	err      error
+	panicked string // with its stack; "" is not
 }
 
 // Open opens the recording at path, compressed or not; "-" is stdin.
@@ -227,18 +229,31 @@ func (r *Reader) Next(ctx context.Context) (*Sample, error) {
 	}
 	if r.pending == nil {
 		r.pending = make(chan next, 1)
-		go func(out chan<- next) {
-			s, err := r.readSample()
-			out <- next{s, err}
-		}(r.pending)
+		go r.readTo(r.pending)
 	}
 	select {
 	case n := <-r.pending:
 		r.pending = nil
+		if n.panicked != "" {
+			panic(n.panicked)
+		}
 		return n.sample, n.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// readTo reads the next Sample. A panic is handed to who waits: only on that
+// goroutine are there deferred calls that give a terminal back.
+func (r *Reader) readTo(out chan<- next) {
+	var n next
+	defer func() {
+		if p := recover(); p != nil {
+			n.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+		out <- n
+	}()
+	n.sample, n.err = r.readSample()
 }
 
 var (

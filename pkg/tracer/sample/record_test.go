@@ -358,3 +358,30 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+type panickyReader struct{}
+
+func (panickyReader) Read([]byte) (int, error) { panic("no such page") }
+
+// TestPanicReachesCaller: Next reads on a goroutine of its own, but who called it
+// has a terminal to give back first.
+func TestPanicReachesCaller(t *testing.T) {
+	var b bytes.Buffer
+	if err := NewWriter(&b).WriteHeader(testHeader()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(io.MultiReader(&b, panickyReader{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		text, _ := recover().(string)
+		for _, want := range []string{"no such page", "readSample"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the panic says %q, want %q in it", text, want)
+			}
+		}
+	}()
+	r.Next(context.Background())
+	t.Error("Next returned")
+}
