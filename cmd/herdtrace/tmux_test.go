@@ -51,7 +51,7 @@ func (m *terminal) shows(texts ...string) {
 		}
 	}()
 	eventually(m.t, fmt.Sprintf("the terminal shows %q", texts), func() bool {
-		pane = m.tmux("capture-pane", "-p")
+		pane = m.tmux("capture-pane", "-p", "-S", "-500") // what a long summary pushed up is there, too
 		for _, s := range texts {
 			if !strings.Contains(pane, s) {
 				return false
