@@ -345,6 +345,12 @@ func (e *endurance) checkCounts() {
 	}
 	if int64(sum.AcceptsTotal) != o.Accepts || int64(sum.AcceptEAGAINTotal) != o.EAGAINs {
 		t.Errorf("%d accepts and %d EAGAINs, the servers counted %d and %d", sum.AcceptsTotal, sum.AcceptEAGAINTotal, o.Accepts, o.EAGAINs)
+		for _, l := range e.rec.listeners {
+			if l.AcceptsTotal != l.CompletionsTotal {
+				t.Logf("inode %d, %s %s:%d: %d accepts, %d EAGAINs, %d completions, %d and %d workers", l.Inode, l.Proto, l.Addr, l.Port,
+					l.AcceptsTotal, l.AcceptEAGAINTotal, l.CompletionsTotal, len(l.Workers), l.GoneWorkers)
+			}
+		}
 	}
 	// What a namespace refused is promised where a tick came between that and its
 	// end; of what came last there, what was seen. It is a few in a hundred.
