@@ -385,3 +385,9 @@ func worstFirst(a, b Finding) int {
 		cmp.Compare(a.PID, b.PID),
 	)
 }
+
+// OfHost reports whether findings of that id are about the host: which core, group
+// or process they name may change while they are raised.
+func OfHost(id string) bool {
+	return slices.ContainsFunc(hostDetectors, func(d detector[*model.Frame]) bool { return d.id == id })
+}

@@ -4,6 +4,7 @@ package live
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -25,11 +26,12 @@ const (
 type Prompt struct {
 	Kind PromptKind
 	Text string
+	was  string // the filter before
 }
 
 // names of the prompts, as they stand before the text.
 var promptNames = map[PromptKind]string{
-	PromptFilter:   "filter (text port: comm: cgroup: pid: cpu:): ",
+	PromptFilter:   "filter (text port: comm: cgroup: pid: cpu:; Enter, Esc): ",
 	PromptInterval: "seconds between two updates: ",
 	PromptTime:     "go to (1:30, or 20:14:07 by the clock): ",
 }
@@ -46,6 +48,7 @@ func (u UI) ask(p Prompt, v *View) UI {
 	case p.Kind == PromptFilter && p.Text == "":
 		p.Text = u.Filter
 	}
+	p.was = u.Filter
 	u.Prompt = p
 	return u
 }
@@ -82,10 +85,10 @@ func (u UI) typed() UI {
 	return u
 }
 
-// Dismiss is the UI after the prompt was given up: no filter, too.
+// Dismiss is the UI after the prompt was given up: with the filter that was.
 func (u UI) Dismiss() UI {
 	if u.Prompt.Kind == PromptFilter {
-		u.Filter = ""
+		u.Filter = u.Prompt.was
 	}
 	u.Prompt = Prompt{}
 	return u
@@ -103,6 +106,12 @@ func (v *View) hints() []hint {
 	quit, help, back := hint{"q", "quit"}, hint{"?", "help"}, hint{"Esc", "back"}
 	var out []hint
 	d := v.drill()
+	enter := func() []hint {
+		if what := v.opens(); what != "" && v.Frame != nil && v.table().count() > 0 {
+			return []hint{{"Enter", what}}
+		}
+		return nil
+	}
 	switch {
 	case v.UI.Help:
 		return []hint{quit, back}
@@ -111,18 +120,27 @@ func (v *View) hints() []hint {
 	case d != nil:
 		out = []hint{quit, back, help, pause, {"s", "sort"}, {"r", "reverse"}}
 	case v.together():
-		out = []hint{quit, help, {"Enter", cmp.Or(v.opens(), "open")}, {"f", "findings"}, {"Tab", "panel"}, {"/", "filter"}, pause, {"s", "sort"}, {"1-5", "alone"}}
+		out = slices.Concat([]hint{quit, help}, enter(), []hint{{"f", "findings"}}, v.elsewhere(), []hint{pause, {"Tab", "panel"}, {"/", "filter"}, {"s", "sort"}, {"1-5", "alone"}})
 	default:
-		out = []hint{quit, help}
-		if what := v.opens(); what != "" {
-			out = append(out, hint{"Enter", what})
-		}
-		out = append(out, hint{"0", "all"}, pause, hint{"/", "filter"}, hint{"s", "sort"}, hint{"r", "reverse"}, hint{"1-5", "panel"}, hint{"f", "findings"})
+		out = slices.Concat([]hint{quit, help}, enter(), []hint{{"0", "all"}, pause, {"/", "filter"}, {"s", "sort"}, {"r", "reverse"}, {"1-5", "panel"}, {"f", "findings"}})
 	}
 	if v.Deck != nil {
-		out = append(out[:2:2], append([]hint{{"Left Right", "10 s"}, {", .", "step"}, {"- +", "speed"}, {"t", "time"}}, out[2:]...)...)
+		out = slices.DeleteFunc(out, func(h hint) bool { return h == pause })
+		out = slices.Insert(out, 2, pause, hint{"Left Right", "10 s"}, hint{", .", "step"}, hint{"- +", "speed"}, hint{"t", "time"})
 	}
 	return out
+}
+
+// elsewhere names the panel that is not shown with the others, where a finding is
+// about it.
+func (v *View) elsewhere() []hint {
+	for i := range v.Active {
+		if f := &v.Active[i]; panelOf(f) == Processes {
+			m, _ := mark(f.Severity)
+			return []hint{{"5", "PROC" + strings.TrimSpace(m)}}
+		}
+	}
+	return nil
 }
 
 // drawKeys draws the bottom line: the prompt; or the message, if any, and what the

@@ -131,9 +131,9 @@ func (v *View) cgroupTable() *table[*model.CGroup] {
 			func(g *model.CGroup) trail { return v.History.trail(rowID{CGroups, g.ID}, gPeriods) }),
 		rows:  v.cgroups(),
 		id:    func(g *model.CGroup) uint64 { return g.ID },
-		place: v.UI.CGroup, panel: CGroups, held: v.held[CGroups], interval: v.interval(),
+		place: v.UI.CGroup, panel: CGroups, held: v.held[CGroups], span: v.History.span,
 		mark: func(g *model.CGroup) (string, Style) { return marked(worst[g.ID]) },
-	}, v.cgroupTraits)
+	}, v.cgroupTraits, byPID)
 }
 
 // cgroupFacts is the line over the cgroup panel: what was promised to whom.

@@ -115,9 +115,9 @@ func (v *View) cpuTable() *table[*model.CPU] {
 			func(c *model.CPU) trail { return v.History.trail(rowID{CPUs, uint64(c.CPU.CPU) + 1}, gRunnable) }),
 		rows:  v.cpus(),
 		id:    func(c *model.CPU) uint64 { return uint64(c.CPU.CPU) + 1 }, // 0 selects nothing
-		place: v.UI.CPU, panel: CPUs, held: v.held[CPUs], interval: v.interval(),
+		place: v.UI.CPU, panel: CPUs, held: v.held[CPUs], span: v.History.span,
 		mark: func(c *model.CPU) (string, Style) { return marked(worst[uint64(c.CPU.CPU)+1]) },
-	}, v.cpuTraits)
+	}, v.cpuTraits, byCPU|byPID)
 }
 
 // cpuFacts is the line over the CPU panel: what belongs to no single core.

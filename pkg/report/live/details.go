@@ -27,7 +27,7 @@ func (v *View) trailLine(of rowID, gauge int) func(w int) []line {
 			return nil
 		}
 		t = t.tail(room)
-		text := fmt.Sprintf("%s: %s now, at most %s in %s", k.name, k.form(float64(t[len(t)-1])), k.form(t.most()), span(time.Duration(len(t))*v.interval()))
+		text := fmt.Sprintf("%s: %s now, at most %s in %s", k.name, k.form(float64(t[len(t)-1])), k.form(t.most()), span(v.History.span(len(t))))
 		return []line{{text: clip(text, w-tableLeft-2-len(t)), indent: tableLeft, gauge: k, trail: t}}
 	}
 }

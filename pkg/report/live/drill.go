@@ -19,6 +19,18 @@ func (v *View) drill() *drill {
 	if v.UI.Opened == 0 {
 		return nil
 	}
+	if v.cache == nil {
+		return v.newDrill()
+	}
+	d, made := v.cache.drills[v.UI.Panel]
+	if !made {
+		d = v.newDrill()
+		v.cache.drills[v.UI.Panel] = d
+	}
+	return d
+}
+
+func (v *View) newDrill() *drill {
 	switch v.UI.Panel {
 	case CPUs:
 		return v.openedCPU()

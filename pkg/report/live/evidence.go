@@ -15,7 +15,10 @@ import (
 // findingID tells findings apart, as an id in Place.
 func findingID(f *diagnose.Finding) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %d %d %d %d %d", f.ID, f.Inode, f.CPU, f.CGroupID, f.PID, f.Since.UnixNano())
+	fmt.Fprintf(h, "%s %d", f.ID, f.Since.UnixNano())
+	if !diagnose.OfHost(f.ID) { // or what it names first may change
+		fmt.Fprintf(h, " %d %d %d %d", f.Inode, f.CPU, f.CGroupID, f.PID)
+	}
 	return max(h.Sum64(), 1)
 }
 
@@ -72,16 +75,14 @@ func (v *View) findingTable() *table[*diagnose.Finding] {
 		},
 		rows:  v.findings(),
 		id:    findingID,
-		place: v.UI.Finding, panel: Findings,
+		place: v.UI.Finding, panel: Findings, held: v.held[Findings],
 		mark: func(r f) (string, Style) {
 			if r.State == diagnose.Cleared {
 				return "ok", Dim
 			}
 			return mark(r.Severity)
 		},
-	}, func() func(r f) traits {
-		return func(r f) traits { return traits{names: []string{r.ID, r.Sentence(), r.Remedy}} }
-	})
+	}, v.findingTraits, allKinds)
 }
 
 // selectedFinding is that of the findings panel; nil where there is none.
@@ -120,12 +121,12 @@ func (v *View) findingAbout(f *diagnose.Finding, w int) []line {
 		}
 	}
 	m, st := mark(f.Severity)
-	state := "raised " + span(v.lasted(f)) + " ago"
+	state, what := "raised "+span(v.lasted(f))+" ago", "what"
 	if f.State == diagnose.Cleared {
-		m, st = "ok", Dim
+		m, st, what = "ok", Dim, "it was"
 		state = "gone after " + span(v.lasted(f)) + ": " + f.Outcome
 	}
-	paragraph("what", f.Subject+": "+f.Evidence, st)
+	paragraph(what, f.Subject+": "+f.Evidence, st)
 	if len(out) > 0 {
 		out[0].mark = m
 	}
@@ -209,45 +210,45 @@ func gaugeOf(p proof) *gauge {
 }
 
 // evidence is how the gauges of f were, a line each: what it is, now, its range,
-// and how it went.
+// and how it went; where that is too much for one line, on the next.
 func (v *View) evidence(f *diagnose.Finding, w int) []line {
-	const label = 38
-	room := min(w-tableLeft-10-label-22, keepTicks)
+	const label = 9 + 2 + 27
+	left := tableLeft + 10
+	room := min(w-left-label-24, keepTicks)
+	below := room < 16
+	if below {
+		room = min(w-left-1, keepTicks)
+	}
 	var out []line
+	whole, shown := 0, 0
 	for _, p := range proofs(f) {
 		k, t := gaugeOf(p), v.History.trail(p.of, p.gauge)
-		if len(t) == 0 {
-			continue
+		least, most := t.least(), t.most()
+		if !(least <= most) {
+			continue // not measured
 		}
-		t = t.tail(max(room, 8))
-		now := float64(t[len(t)-1])
-		text := fmt.Sprintf("%*s  %s", 9, k.form(now), k.name)
-		if least, most := t.least(), t.most(); least <= most {
-			text = fmt.Sprintf("%-*s %10s to %-8s", label, clip(text, label), k.form(least), k.form(most))
-		}
+		text := fmt.Sprintf("%9s  %s", k.form(float64(t[len(t)-1])), k.name)
+		text = fmt.Sprintf("%-*s  %s to %s", label, clip(text, label), k.form(least), k.form(most))
 		name := ""
 		if len(out) == 0 {
 			name = "evidence"
 		}
 		l := line{text: fmt.Sprintf("%-9s %s", name, text), indent: tableLeft}
-		if room >= 8 {
-			l.gauge, l.trail = k, t
+		picture := t.tail(max(room, 0))
+		whole, shown = max(whole, len(t)), max(shown, len(picture))
+		if below && len(picture) > 0 {
+			out = append(out, l)
+			l = line{indent: tableLeft}
 		}
+		l.gauge, l.trail = k, picture
 		out = append(out, l)
 	}
-	if len(out) > 0 && room >= 8 {
-		text := "last " + span(time.Duration(min(room, len(v.longest(f))))*v.interval())
-		out = append(out, line{text: strings.Repeat(" ", max(w-tableLeft-1-len(text), 0)) + text, indent: tableLeft, st: Dim})
-	}
-	return out
-}
-
-// longest is the longest of f's trails.
-func (v *View) longest(f *diagnose.Finding) (out trail) {
-	for _, p := range proofs(f) {
-		if t := v.History.trail(p.of, p.gauge); len(t) > len(out) {
-			out = t
+	if len(out) > 0 {
+		text := "now, and from least to most in " + span(v.History.span(whole))
+		if shown < whole {
+			text += "; the picture: the last " + span(v.History.span(shown))
 		}
+		out = append(out, line{text: clip(strings.Repeat(" ", 10)+text, w-tableLeft), indent: tableLeft, st: Dim})
 	}
 	return out
 }

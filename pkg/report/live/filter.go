@@ -3,9 +3,11 @@
 package live
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 )
 
@@ -15,6 +17,32 @@ import (
 type filter struct {
 	text, comm, cgroup []string
 	port, pid, cpu     []string
+}
+
+// filterKinds are the words that a table's rows can be found by, besides names; the
+// others say nothing about them.
+type filterKinds uint8
+
+const (
+	byPort filterKinds = 1 << iota
+	byPID
+	byCPU
+
+	allKinds = byPort | byPID | byCPU
+)
+
+// only is f without the words that rows of those kinds know nothing of.
+func (f filter) only(kinds filterKinds) filter {
+	if kinds&byPort == 0 {
+		f.port = nil
+	}
+	if kinds&byPID == 0 {
+		f.pid = nil
+	}
+	if kinds&byCPU == 0 {
+		f.cpu = nil
+	}
+	return f
 }
 
 // maxFilter bounds, in bytes, what the user may type.
@@ -79,10 +107,10 @@ func allOf(words []string, numbers []uint64) bool {
 
 // filtered is t, what a finding is about first, with the rows that the filter lets
 // through.
-func filtered[T any](v *View, t *table[T], of func() func(T) traits) *table[T] {
+func filtered[T any](v *View, t *table[T], of func() func(T) traits, kinds filterKinds) *table[T] {
 	t.ranked = true
 	if v.UI.Filter != "" {
-		f, of := parseFilter(v.UI.Filter), of()
+		f, of := parseFilter(v.UI.Filter).only(kinds), of()
 		t.match = func(r T) bool { return f.matches(of(r)) }
 	}
 	return t
@@ -177,4 +205,44 @@ func (v *View) processTraits() func(*model.Process) traits {
 	return func(p *model.Process) traits {
 		return traits{names: []string{programOf(p)}, comms: []string{p.Comm, p.Program}, pids: []uint64{uint64(p.PID)}, cgroups: groups[p.CGroupID]}
 	}
+}
+
+// findingTraits are those of what a finding is about.
+func (v *View) findingTraits() func(*diagnose.Finding) traits {
+	listener, group, core, process := v.listenerTraits(), v.cgroupTraits(), v.cpuTraits(), v.processTraits()
+	listeners := make(map[uint64]*model.Listener)
+	for _, l := range v.listeners() {
+		listeners[l.Inode] = l
+	}
+	groups := make(map[uint64]*model.CGroup)
+	for _, g := range v.cgroups() {
+		groups[g.ID] = g
+	}
+	return func(f *diagnose.Finding) traits {
+		out := traits{names: []string{f.ID, f.Sentence(), f.Remedy}}
+		if l := listeners[f.Inode]; l != nil {
+			out.add(listener(l))
+		}
+		if g := groups[f.CGroupID]; g != nil {
+			out.add(group(g))
+		}
+		if f.CPU >= 0 {
+			for _, c := range v.cpus() {
+				if c.CPU.CPU == f.CPU {
+					out.add(core(c))
+				}
+			}
+		}
+		for _, p := range v.processes() {
+			if f.PID != 0 && p.PID == f.PID {
+				out.add(process(p))
+			}
+		}
+		return out
+	}
+}
+
+func (r *traits) add(other traits) {
+	r.comms, r.cgroups = slices.Concat(r.comms, other.comms), slices.Concat(r.cgroups, other.cgroups)
+	r.ports, r.pids, r.cores = slices.Concat(r.ports, other.ports), slices.Concat(r.pids, other.pids), slices.Concat(r.cores, other.cores)
 }

@@ -119,9 +119,13 @@ func (v *View) divide(findings []diagnose.Finding, w, n int) []line {
 		if f.State == diagnose.Cleared {
 			m, st = "ok", Dim
 		}
-		sentences[i].l = line{mark: m, text: safe(f.Sentence()), st: st, indent: indent, finding: findingID(f)}
+		text := f.Sentence()
+		if f.State == diagnose.Cleared {
+			text = "gone after " + span(v.lasted(f)) + ": " + f.Outcome + " (it was: " + text + ")"
+		}
+		sentences[i].l = line{mark: m, text: safe(text), st: st, indent: indent, finding: findingID(f)}
 		sentences[i].whole = len(wrap(sentences[i].l.text, w-indent))
-		if f.Remedy != "" {
+		if f.Remedy != "" && f.State != diagnose.Cleared {
 			remedies[i].l = line{text: "remedy: " + safe(f.Remedy), indent: indent, finding: findingID(f)}
 			remedies[i].whole = len(wrap(remedies[i].l.text, w-indent))
 		}

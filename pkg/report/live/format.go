@@ -95,7 +95,7 @@ func percentFine(v float64) string {
 	return percent(v)
 }
 
-// seconds is a time in the unit that suits it: 65us, 2.1ms, 130ms, 3.2s.
+// seconds is a time in the unit that suits it: 65us, 2.1ms, 130ms, 3.2s, 7m05s.
 func seconds(v float64) string {
 	switch {
 	case !model.Known(v):
@@ -111,7 +111,13 @@ func seconds(v float64) string {
 	case v < 0.9995:
 		return fmt.Sprintf("%.0fms", v*1e3)
 	}
-	return factor(v) + "s"
+	switch {
+	case v < 120 || v > 1e9:
+		return factor(v) + "s"
+	case v < 7200:
+		return fmt.Sprintf("%dm%02ds", int(v)/60, int(v)%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(v)/3600, int(v)/60%60)
 }
 
 // nanoseconds is seconds of a time in ns.

@@ -179,12 +179,6 @@ func asciiOf(text string) string {
 		return "-"
 	case "…":
 		return "+"
-	case "·":
-		return "."
-	case "▲":
-		return "^"
-	case "│":
-		return "|"
 	}
 	if i := slices.Index(levels, text); i >= 0 {
 		return asciiLevels[i]

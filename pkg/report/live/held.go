@@ -41,28 +41,32 @@ func (v *View) settle(was map[Panel]*held) map[Panel]*held {
 	if v.Frame == nil {
 		return out
 	}
+	if d := v.drill(); d != nil {
+		maps.Copy(out, was) // until it is closed
+		if !d.alone {
+			out[drillKey] = v.settled(was[drillKey], d.table, v.UI.Opened)
+		}
+		return out
+	}
 	panels := []Panel{v.UI.Panel}
 	if v.UI.Overview && v.UI.Panel < Processes {
 		panels = overviewPanels
 	}
 	for _, p := range panels {
-		out[p] = v.settled(was[p], v.on(p).table())
-	}
-	if d := v.drill(); d != nil && !d.alone {
-		out[drillKey] = v.settled(was[drillKey], d.table)
+		out[p] = v.settled(was[p], v.on(p).table(), 0)
 	}
 	return out
 }
 
-func (v *View) settled(old *held, t lister) *held {
-	place := t.where()
+func (v *View) settled(old *held, t lister, of uint64) *held {
+	place, marks := t.where(), t.marks()
 	place.Selected = 0
-	ids, marks := t.hold()
-	if old != nil && old.place == place && old.match == v.UI.Filter && old.of == v.UI.Opened && maps.Equal(old.marks, marks) &&
+	if old != nil && old.place == place && old.match == v.UI.Filter && old.of == of && maps.Equal(old.marks, marks) &&
 		v.Frame.Elapsed >= old.since && v.Frame.Elapsed-old.since < holdFor {
 		return old
 	}
-	h := &held{rank: make(map[uint64]int, len(ids)), since: v.Frame.Elapsed, place: place, match: v.UI.Filter, of: v.UI.Opened, marks: marks}
+	ids := t.ids()
+	h := &held{rank: make(map[uint64]int, len(ids)), since: v.Frame.Elapsed, place: place, match: v.UI.Filter, of: of, marks: marks}
 	for i, id := range ids {
 		h.rank[id] = i
 	}

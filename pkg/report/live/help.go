@@ -12,12 +12,18 @@ import (
 // keysHelp explains the keys.
 var keysHelp = []string{
 	"Up Down j k   select a row          PgUp PgDn Home End g G   by pages",
-	"Enter         what is behind a row  Esc   back     Tab   next panel",
-	"0             all panels            1-5   one      f     all findings",
-	"s S < >       sort by next column   r     reverse  click a head, a row",
-	"/             filter: text port:8080 comm:nginx cgroup:api pid:1 cpu:3",
-	"Space         pause, the data only  + - d interval w     write to a file",
-	"y             copy the remedy, name ^Z    stop     q     quit",
+	"Enter l Right what is behind a row  Esc Left  back    Tab  next panel",
+	"0             all panels            1-5  one          f    all findings",
+	"s S < > F6    sort by next column   r R I  reverse    click a head, a row",
+	"/ F4 c p      filter: text port:8080 comm:nginx cgroup:api pid:1 cpu:3",
+	"w             write it to a file    y  copy the remedy, the name   ^L redraw",
+	"? h F1        this                  ^Z stop           q ^C F10  quit",
+}
+
+// liveHelp explains those of a trace.
+var liveHelp = []string{
+	"Space         freeze the picture; measuring goes on",
+	"+ - d         a longer, a shorter, another interval",
 	"",
 }
 
@@ -111,13 +117,29 @@ func (v *View) shedHelp() []string {
 
 func (v *View) drawHelp(g *Grid, y, n int) {
 	drawTitle(g, y, "HELP", "")
-	keys := keysHelp
-	if v.Deck != nil {
-		keys = slices.Concat(deckHelp, keysHelp)
+	text := v.help()
+	from := min(v.UI.HelpAt, max(len(text)-(n-1), 0))
+	if len(text) > n-1 {
+		drawTitle(g, y, "HELP", fmt.Sprintf("%d-%d of %d, Up Down", from+1, min(from+n-1, len(text)), len(text)))
 	}
-	for i, t := range slices.Concat(v.shedHelp(), keys, panelHelp[v.UI.Panel], legend) {
+	for i, t := range text[from:] {
 		if i < n-1 {
 			g.put(tableLeft, y+1+i, clip(t, g.W-tableLeft), Normal, g.W)
 		}
 	}
+}
+
+func (v *View) help() []string {
+	keys := liveHelp
+	if v.Deck != nil {
+		keys = deckHelp
+	}
+	return slices.Concat(v.shedHelp(), keysHelp, keys, panelHelp[v.UI.Panel], legend)
+}
+
+// scrollHelp is the first line of the help after a, where n are shown.
+func (v *View) scrollHelp(a Action, n int) int {
+	last := max(len(v.help())-n, 0)
+	at := map[Action]int{Up: v.UI.HelpAt - 1, Down: v.UI.HelpAt + 1, PageUp: v.UI.HelpAt - n, PageDown: v.UI.HelpAt + n, Last: last}[a]
+	return min(max(at, 0), last)
 }

@@ -5,6 +5,7 @@ package live
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -16,8 +17,9 @@ const keepTicks = 120
 
 // History is what the gauges of all rows said at the last ticks.
 type History struct {
-	rows map[rowID]*row
-	tick uint64
+	rows  map[rowID]*row
+	tick  uint64
+	times []time.Duration // when the last keepTicks ticks were, and the one before
 }
 
 // rowID is whose gauges they are: an id as in Place, in the panel that shows it.
@@ -157,6 +159,10 @@ func newHistory() *History { return &History{rows: make(map[rowID]*row)} }
 // add reads all gauges at f.
 func (h *History) add(f *model.Frame) {
 	h.tick++
+	h.times = append(h.times, f.Elapsed)
+	if len(h.times) >= 2*keepTicks {
+		h.times = slices.Clone(h.times[len(h.times)-keepTicks-1:])
+	}
 	if f.Interval > 0 {
 		record(h, f, aHost, struct{}{}, hostMeters)
 		if f.Accept != nil {
@@ -226,12 +232,21 @@ func (h *History) trail(id rowID, gauge int) trail {
 	return t.tail(keepTicks)
 }
 
+// span is how long the last n ticks took, or as many as there were.
+func (h *History) span(n int) time.Duration {
+	if h == nil || len(h.times) == 0 {
+		return 0
+	}
+	last := len(h.times) - 1
+	return h.times[last] - h.times[max(last-n, 0)]
+}
+
 // clone is a copy that does not change any more.
 func (h *History) clone() *History {
 	if h == nil {
 		return nil
 	}
-	out := &History{rows: make(map[rowID]*row, len(h.rows)), tick: h.tick}
+	out := &History{rows: make(map[rowID]*row, len(h.rows)), tick: h.tick, times: slices.Clone(h.times)}
 	for id, r := range h.rows {
 		out.rows[id] = &row{trails: slices.Clone(r.trails), tick: r.tick}
 	}

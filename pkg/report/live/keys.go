@@ -41,6 +41,7 @@ const (
 	More // a longer interval, or a faster replay
 	Less
 	Suspend
+	Redraw
 	// Of a replay alone.
 	Forward
 	Backward
@@ -53,7 +54,7 @@ var shows = map[Action]Panel{ShowHerd: Herd, ShowCPUs: CPUs, ShowCGroups: CGroup
 
 // asks are the prompts that an action opens, and what stands in them then.
 var asks = map[Action]Prompt{
-	AskFilter: {Kind: PromptFilter}, AskCGroup: {PromptFilter, "cgroup:"}, AskPID: {PromptFilter, "pid:"},
+	AskFilter: {Kind: PromptFilter}, AskCGroup: {Kind: PromptFilter, Text: "cgroup:"}, AskPID: {Kind: PromptFilter, Text: "pid:"},
 	AskInterval: {Kind: PromptInterval}, AskTime: {Kind: PromptTime},
 }
 
@@ -61,10 +62,13 @@ var asks = map[Action]Prompt{
 // screen. What is not the UI's business changes nothing.
 func (u UI) Press(a Action, v View, w, h int) UI {
 	u.Notice = ""
-	v.UI = u
+	v.see(u)
 	if u.Help {
-		if a == Back || a == ToggleHelp || a == Open {
-			u.Help = false
+		switch a {
+		case Back, ToggleHelp, Open:
+			u.Help, u.HelpAt = false, 0
+		case Up, Down, PageUp, PageDown, First, Last:
+			u.HelpAt = v.scrollHelp(a, v.plan(w, h).body-1)
 		}
 		return u
 	}
@@ -79,8 +83,6 @@ func (u UI) Press(a Action, v View, w, h int) UI {
 	switch a {
 	case ToggleHelp:
 		u.Help = true
-	case Pause:
-		u.Paused = !u.Paused
 	case Back:
 		return u.back()
 	case ShowAll:
@@ -105,7 +107,7 @@ func (u UI) back() UI {
 		u.Opened, u.Threads = 0, Place{}
 	case u.Filter != "":
 		u.Filter = ""
-	case !u.Overview:
+	case !u.Overview || u.Panel >= Processes:
 		u.Overview = true
 		if u.Panel >= Processes {
 			u.Panel = Herd
@@ -117,6 +119,7 @@ func (u UI) back() UI {
 // cycle goes to the next panel, or the one before.
 func (u UI) cycle(step int, v *View, w, h int) UI {
 	u.Opened, u.Threads = 0, Place{}
+	v.see(u)
 	if v.plan(w, h).together {
 		u.Panel = next(u.Panel, overviewPanels, step)
 		return u
@@ -125,7 +128,7 @@ func (u UI) cycle(step int, v *View, w, h int) UI {
 	for _, t := range tabs {
 		all = append(all, t.panel)
 	}
-	u.Panel = next(u.Panel, all, step)
+	u.Panel, u.Overview = next(u.Panel, all, step), false
 	return u
 }
 

@@ -230,7 +230,7 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("span(%v) = %s, want %s", d, got, want)
 		}
 	}
-	for v, want := range map[float64]string{0: "0", 65.5e-6: "66us", 0.00212: "2.1ms", 0.13: "130ms", 3.24: "3.2s", 0.99951: "1.0s", 420: "420s",
+	for v, want := range map[float64]string{0: "0", 65.5e-6: "66us", 0.00212: "2.1ms", 0.13: "130ms", 3.24: "3.2s", 0.99951: "1.0s", 119: "119s", 420: "7m00s", 86400: "24h00m",
 		0.99949e-3: "999us", 1e300: "1e+300s", nan: none, math.Inf(1): "inf"} {
 		if got := seconds(v); got != want {
 			t.Errorf("seconds(%v) = %s, want %s", v, got, want)

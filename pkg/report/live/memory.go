@@ -7,6 +7,7 @@ import (
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
+	"github.com/herdtrace/herdtrace/pkg/report/model"
 )
 
 const (
@@ -31,6 +32,7 @@ func (m *memory) add(step *report.Step) {
 	m.history.add(step.Frame)
 	// New slices: a View that was handed out still has the old ones.
 	m.Events = lastOf(slices.Concat(m.Events, step.Frame.Events), keepEvents)
+	slices.SortStableFunc(m.Events, func(a, b model.Event) int { return a.Wall.Compare(b.Wall) })
 	for i := range step.Changed {
 		if f := &step.Changed[i]; f.State == diagnose.Cleared {
 			m.QuietFrom = max(m.QuietFrom, f.Elapsed)

@@ -13,7 +13,7 @@ func (u UI) Click(x, y int, v View, w, h int) UI {
 		u.Help = false
 		return u
 	}
-	v.UI = u
+	v.see(u)
 	g := Render(v, w, h)
 	switch at := g.hitAt(x, y); at.what {
 	case hitTab:
@@ -27,7 +27,7 @@ func (u UI) Click(x, y int, v View, w, h int) UI {
 	case hitRow:
 		again := u.Panel == at.panel && v.table().selected() == at.id
 		u.Panel = at.panel
-		if v.UI = u; again && v.opens() != "" {
+		if v.see(u); again && v.opens() != "" {
 			u.Opened, u.Threads = at.id, Place{}
 		}
 		u.place().Selected = at.id
@@ -54,7 +54,7 @@ func (p Place) by(col int) Place {
 
 // Wheel is the UI after the wheel was turned at column x of line y.
 func (u UI) Wheel(down bool, x, y int, v View, w, h int) UI {
-	v.UI = u
+	v.see(u)
 	g := Render(v, w, h)
 	if at := g.hitAt(x, y); at.what == hitPanel || at.what == hitRow || at.what == hitHead {
 		u.Panel = at.panel

@@ -17,8 +17,9 @@ const (
 	// leastPanel is the lines without which a panel is of no use beside others:
 	// the heads and two rows.
 	leastPanel = 3
-	// twoColumns is the width from which two panels stand side by side.
-	twoColumns = 140
+	// twoColumns is the width from which two panels stand side by side: below, one
+	// that has the whole width tells more.
+	twoColumns = 180
 	// columnGap is between them.
 	columnGap = 2
 )
@@ -54,7 +55,7 @@ func (v *View) overview(w, h int) map[Panel]rect {
 	}
 	left := (w - columnGap) / 2
 	top, bottom := v.rowsWant(w)
-	heights := share(h, []int{top, bottom}, -1)
+	heights := share(h, []int{top, bottom})
 	for i, p := range overviewPanels {
 		r := rect{0, 0, left, heights[0]}
 		if i%2 == 1 {
@@ -97,30 +98,22 @@ func (v *View) rowsWant(w int) (top, bottom int) {
 
 func (v *View) share(w, h int, panels []Panel) []int {
 	want := make([]int, len(panels))
-	focus := -1
 	for i, p := range panels {
 		want[i] = v.on(p).wantIn(w)
-		if p == v.UI.Panel {
-			focus = i
-		}
 	}
-	return share(h, want, focus)
+	return share(h, want)
 }
 
 // share gives h lines to those that want some: each gets as much as the others, as
-// long as it wants it, the one at focus twice as much.
-func share(h int, want []int, focus int) []int {
+// long as it wants it.
+func share(h int, want []int) []int {
 	out := make([]int, len(want))
 	for h > 0 {
 		before := h
 		for i := range want {
-			n := 1
-			if i == focus && out[i] >= leastPanel {
-				n = 2
-			}
-			n = min(n, want[i]-out[i], h)
-			out[i] += max(n, 0)
-			h -= max(n, 0)
+			n := max(min(1, want[i]-out[i], h), 0)
+			out[i] += n
+			h -= n
 		}
 		if h == before {
 			return out // all have what they want

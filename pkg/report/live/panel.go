@@ -107,7 +107,7 @@ func (v *View) listenerColumns() []listenerColumn {
 	}
 	return []listenerColumn{
 		{title: "LISTENER", keep: 10, min: 14, max: 48, text: listenerName, cut: cutListener},
-		{title: "PROGRAM", keep: 6, min: 8, max: 20, text: func(r l) string { return safe(r.Program) }},
+		{title: "PROGRAM", keep: 6, min: 8, max: 20, text: programAt},
 		number("TASKS", 3, 5, func(r l) float64 { return float64(len(r.Threads)) }, tasks),
 		number("SOCK", 2, 4, func(r l) float64 { return float64(r.Sockets) }, whole),
 		{title: "WAIT", keep: 1, min: 15, max: 15, text: func(r l) string { return waitName(r.Wait) }},
@@ -117,6 +117,21 @@ func (v *View) listenerColumns() []listenerColumn {
 		number("EAGAIN", 4, 6, func(r l) float64 { return covered(r, r.EAGAINRatio) }, accept(percent)),
 		number("CORE", 5, 5, emptyCPU, wake(estimate)),
 	}
+}
+
+// programAt is whose l is; of a SO_REUSEPORT group each socket tells its process.
+func programAt(l *model.Listener) string {
+	out := safe(l.Program)
+	if l.Sockets < 2 || len(l.Threads) == 0 {
+		return out
+	}
+	pid := l.Threads[0].PID
+	for i := range l.Threads {
+		if l.Threads[i].PID != pid {
+			return out
+		}
+	}
+	return out + " " + itoa(uint64(pid))
 }
 
 // threadColumns are those of an opened listener.
@@ -159,13 +174,18 @@ func (v *View) opened() *model.Listener {
 }
 
 func (v *View) listenerTable() *table[*model.Listener] {
-	worst := worstBy(v, func(f *diagnose.Finding) uint64 { return f.Inode })
+	worst := worstBy(v, func(f *diagnose.Finding) uint64 {
+		if panelOf(f) != v.UI.Panel {
+			return 0
+		}
+		return f.Inode
+	})
 	return filtered(v, &table[*model.Listener]{
 		cols: withTrail(v, v.listenerColumns(), 2, &listenerMeters[gWakeups].gauge,
 			func(l *model.Listener) trail { return v.History.trail(rowID{Herd, l.Inode}, gWakeups) }),
 		rows:  v.listeners(),
 		id:    func(l *model.Listener) uint64 { return l.Inode },
-		place: v.UI.List, panel: Herd, held: v.held[Herd], interval: v.interval(),
+		place: v.UI.List, panel: Herd, held: v.held[Herd], span: v.History.span,
 		mark: func(l *model.Listener) (string, Style) {
 			if s := worst[l.Inode]; s > 0 {
 				return mark(s)
@@ -175,7 +195,7 @@ func (v *View) listenerTable() *table[*model.Listener] {
 			}
 			return "", Normal
 		},
-	}, v.listenerTraits)
+	}, v.listenerTraits, byPort|byPID)
 }
 
 // withTrail is cols and a sparkline; without one where there is no history.

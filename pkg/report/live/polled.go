@@ -52,7 +52,7 @@ func (v *View) rungParts(w int) []part {
 	}
 	parts := []part{{"no BPF", 9, Warn}}
 	if why := safe(v.Header.RungReason); why != "" {
-		parts = append(parts, part{"(" + clip(why, min(max(w-46, 16), 72)) + ")", 5, Warn})
+		parts = append(parts, part{"(" + clipMiddle(why, min(max(w-46, 16), 72)) + ")", 5, Warn})
 	}
 	return parts
 }

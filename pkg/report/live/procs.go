@@ -82,14 +82,14 @@ func (v *View) processTable() *table[*model.Process] {
 			func(p *model.Process) trail { return v.History.trail(rowID{Processes, uint64(p.PID)}, gRun) }),
 		rows:  v.processes(),
 		id:    func(p *model.Process) uint64 { return uint64(p.PID) },
-		place: v.UI.Process, panel: Processes, held: v.held[Processes], interval: v.interval(),
+		place: v.UI.Process, panel: Processes, held: v.held[Processes], span: v.History.span,
 		mark: func(p *model.Process) (string, Style) {
 			if m, st := marked(worst[uint64(p.PID)]); m != "" || !p.Ended {
 				return m, st
 			}
 			return "", Dim
 		},
-	}, v.processTraits)
+	}, v.processTraits, byPID)
 }
 
 // openedProcess is what is behind a process: its most active threads.

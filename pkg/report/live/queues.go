@@ -67,7 +67,7 @@ func (v *View) queueColumns() []listenerColumn {
 	}
 	return []listenerColumn{
 		{title: "LISTENER", keep: 11, min: 14, max: 48, text: listenerName, cut: cutListener},
-		{title: "PROGRAM", keep: 3, min: 8, max: 20, text: func(r l) string { return safe(r.Program) }},
+		{title: "PROGRAM", keep: 3, min: 8, max: 20, text: programAt},
 		{title: "ACCEPT-Q", keep: 9, min: 9, num: fullness, text: acceptQueue},
 		queue("PEAK", 5, 5, func(r q) float64 { return float64(r.AcceptQueuePeak) },
 			func(r q) string { return about(r.PeakSampled, count(float64(r.AcceptQueuePeak))) }),

@@ -60,10 +60,11 @@ func runRecording(t testing.TB, path string, s *stage) {
 	}
 }
 
-// worst is the first of the Views of a recording that have the most serious findings.
+// worst is the middle one of the Views of a recording that have the most serious
+// findings.
 func worst(t testing.TB, path string, ui UI) View {
 	t.Helper()
-	var out View
+	var views []View
 	most := -1
 	s := newStage(ui)
 	s.each = func(v View) {
@@ -71,13 +72,17 @@ func worst(t testing.TB, path string, ui UI) View {
 		for i := range v.Active {
 			n += int(v.Active[i].Severity)
 		}
-		if n > most && v.Frame.Interval > 0 || most <= 0 {
-			most, out = max(n, 0), v
-			out.History = v.History.clone()
+		if n < most || v.Frame.Interval == 0 && most >= 0 {
+			return
 		}
+		if n > most {
+			views = nil
+		}
+		v.History = v.History.clone()
+		most, views = n, append(views, v)
 	}
 	runRecording(t, path, s)
-	return out
+	return views[len(views)/2]
 }
 
 func recordingPaths(t testing.TB) []string {
@@ -107,9 +112,13 @@ func TestRecordings(t *testing.T) {
 			ascii := with(v, func(v *View) { v.UI.ASCII = true })
 			screen(ascii, 80, 24, "80x24 ASCII")
 			fmt.Fprintf(&out, "=== 80x24 roles: . dim, ! warn, X crit, = head, ^ sorted, # selected, k key\n%s", Render(v, 80, 24).Styles())
+			end := newStage(UI{Overview: true})
+			runRecording(t, path, end)
+			screen(end.show(), 80, 24, "80x24 at the end")
 			for i := range v.Active {
 				of := with(v, func(v *View) { v.UI.Panel, v.UI.Opened = Findings, findingID(&v.Active[i]) })
 				screen(of, 100, 24, "100x24 "+v.Active[i].ID)
+				screen(of, 80, 24, "80x24 "+v.Active[i].ID)
 			}
 			golden(t, "recordings/"+name+".txt", out.String())
 		})

@@ -239,11 +239,11 @@ func FuzzRender(f *testing.F) {
 		pile.Sched.Contended[0].HolderComm, pile.CPUs[1].Runq.Waiting = sentence, float64(h)*1e300
 		v.Frame.Sched, v.Frame.CGroups, v.Frame.CPUs = pile.Sched, pile.CGroups, append(v.Frame.CPUs, pile.CPUs...)
 		v.Events = append(v.Events, model.Event{Event: sample.Event{Kind: sample.EventThrottle, CGroup: addr, Cores: uint32(w)}})
-		v.UI.Panel, v.UI.Opened = Panel(int(action)%panels), uint64(h%5)*7001/4
+		v.UI.Panel, v.UI.Opened = Panel(action)%(Findings+1), uint64(h%5)*7001/4
 		v.Active = herdView().Active
 		v.Active[0].Evidence, v.Active[1].Remedy, v.Message, v.UI.ASCII = sentence, sentence, sentence, ascii
 		for range action % 32 {
-			v.UI = v.UI.Press(Action(action%uint8(ToggleHelp+1)), v, w, h)
+			v.UI = v.UI.Press(Action(action%uint8(StepOff+1)), v, w, h)
 		}
 		checkGrid(t, Render(v, w, h), w, h)
 	})

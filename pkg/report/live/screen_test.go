@@ -195,6 +195,44 @@ func TestPauseFreezesDataNotTime(t *testing.T) {
 	term.awaitGone(t, "PAUSED")
 }
 
+func TestPauseBeforeTheFirstTick(t *testing.T) {
+	s, term := open(t, Options{})
+	term.await(t, "measuring…")
+	term.SendRaw([]byte(" "))
+	term.await(t, "nothing to freeze yet")
+	s.Step(step(herdView()))
+	term.await(t, "gunicorn")
+	term.awaitGone(t, "PAUSED")
+}
+
+// TestPaste: what is pasted is no command, and one that breaks off leaves ^C and Esc
+// what they are.
+func TestPaste(t *testing.T) {
+	s, term := open(t, Options{})
+	s.Step(step(herdView()))
+	term.await(t, "gunicorn")
+	term.SendRaw([]byte("\x1b[200~q?\x1b[201~"))
+	term.SendRaw([]byte("/\x1b[200~port:8080\r\x1b[201~"))
+	term.await(t, "Esc): port:8080")
+	term.SendRaw([]byte("\r"))
+	term.await(t, "filter port:8080")
+	term.SendRaw([]byte("\x1b[200~qqq"))
+	term.SendRaw([]byte("\x03"))
+	wait(t, s.Done())
+}
+
+// TestGone: what is behind a row is closed when the row goes, and says so.
+func TestGone(t *testing.T) {
+	s, term := open(t, Options{})
+	s.Step(step(herdView()))
+	term.await(t, "gunicorn")
+	term.SendRaw([]byte("1\r"))
+	term.await(t, "LISTENER 0.0.0.0:8080")
+	s.Step(step(healthyView()))
+	term.await(t, "what was opened is gone")
+	term.await(t, "[1 HERD")
+}
+
 func TestClearedFindingStartsTheClock(t *testing.T) {
 	s, term := open(t, Options{})
 	v := healthyView()

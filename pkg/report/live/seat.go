@@ -11,6 +11,7 @@ import (
 	"github.com/gdamore/tcell/v3"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // seat is who sits at a Screen: what they chose, and what they see. Only the
@@ -24,7 +25,21 @@ type seat struct {
 	frozen   *View // what is shown while it is paused
 	interval time.Duration
 	buttons  tcell.ButtonMask
-	pasting  bool
+	pasted   time.Time // when the last key of a paste came; zero: none is under way
+}
+
+// pasteGap is the time without a key after which a paste is over, though its end
+// did not come: a line may have broken.
+const pasteGap = time.Second
+
+// pasting reports whether ev is of a paste.
+func (s *seat) pasting(ev *tcell.EventKey) bool {
+	if s.pasted.IsZero() || ev.When().Sub(s.pasted) > pasteGap || ev.Key() == tcell.KeyCtrlC || ev.Key() == tcell.KeyEsc {
+		s.pasted = time.Time{}
+		return false
+	}
+	s.pasted = ev.When()
+	return true
 }
 
 // view is what is to be seen; the History in it is good as long as s.mu is locked.
@@ -43,8 +58,12 @@ func (s *seat) view() View {
 		state := s.opts.Deck.State()
 		v.Deck = &state
 	}
+	if v.Frame != nil && s.ui.Opened != 0 && v.drill() == nil {
+		s.ui.Opened, s.ui.Threads, s.ui.Notice = 0, Place{}, "what was opened is gone"
+		v.UI = s.ui
+	}
 	s.held = v.settle(s.held)
-	v.held = s.held
+	v.held, v.cache = s.held, newCache()
 	return v
 }
 
@@ -72,15 +91,19 @@ func (s *seat) handle(ev tcell.Event) {
 		return
 	case *tcell.EventResize:
 	case *tcell.EventKey:
+		pasting := s.pasting(ev)
 		if s.ui.Prompt.Kind != PromptNone {
-			s.answer(ev)
-		} else if s.pasting {
+			s.answer(ev, pasting)
+		} else if pasting {
 			return // what is pasted is no command
 		} else if a := actionOf(ev, s.opts.Deck != nil); a != NoAction {
 			s.act(a)
 		}
 	case *tcell.EventPaste:
-		s.pasting = ev.Start()
+		s.pasted = time.Time{}
+		if ev.Start() {
+			s.pasted = ev.When()
+		}
 		return
 	case *tcell.EventMouse:
 		if !s.mouse(ev) {
@@ -100,6 +123,8 @@ func (s *seat) act(a Action) {
 		s.leave()
 	case Suspend:
 		s.suspend()
+	case Redraw:
+		s.term.Sync()
 	case Copy:
 		s.copy()
 	case Snapshot:
@@ -121,14 +146,17 @@ func (s *seat) pause() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ui.Paused = !s.ui.Paused; !s.ui.Paused {
-		s.frozen = nil
+	if s.frozen != nil {
+		s.frozen, s.ui.Paused = nil, false
 		return
 	}
-	if v := s.newest.view(); v.Frame != nil {
-		v.History = v.History.clone()
-		s.frozen = &v
+	v := s.newest.view()
+	if v.Frame == nil {
+		s.ui.Notice = "there is nothing to freeze yet"
+		return
 	}
+	v.History = v.History.clone()
+	s.frozen, s.ui.Paused = &v, true
 }
 
 // seekStep is how far an arrow goes in a replay.
@@ -185,14 +213,14 @@ func (s *seat) setInterval(d time.Duration) {
 }
 
 // answer takes a key at the prompt.
-func (s *seat) answer(ev *tcell.EventKey) {
+func (s *seat) answer(ev *tcell.EventKey, pasting bool) {
 	switch ev.Key() {
 	case tcell.KeyRune:
 		if ev.Modifiers()&(tcell.ModCtrl|tcell.ModAlt|tcell.ModMeta) == 0 {
 			s.ui = s.ui.Type(ev.Str())
 		}
 	case tcell.KeyEnter:
-		if !s.pasting {
+		if !pasting {
 			s.answered()
 		}
 	case tcell.KeyEsc:
@@ -225,9 +253,9 @@ func (s *seat) answered() {
 		s.setInterval(d)
 	case p.Kind == PromptTime:
 		s.mu.Lock()
-		v := s.newest.view()
+		h := s.newest.Header
 		s.mu.Unlock()
-		at, err := timeOf(text, &v)
+		at, err := timeOf(text, h, s.opts.Deck.State().Length)
 		if err != nil {
 			s.ui.Notice = err.Error()
 			return
@@ -236,9 +264,9 @@ func (s *seat) answered() {
 	}
 }
 
-// timeOf is what text means as a time of a recording: since its first Sample, or by
-// the clock of the host that made it.
-func timeOf(text string, v *View) (time.Duration, error) {
+// timeOf is what text means as a time of a recording of that length: since its
+// first Sample, or by the clock.
+func timeOf(text string, h *sample.Header, length time.Duration) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return d, nil
 	}
@@ -254,16 +282,16 @@ func timeOf(text string, v *View) (time.Duration, error) {
 	for _, k := range n {
 		at = at*60 + time.Duration(k)*time.Second
 	}
-	if len(n) < 3 || v.Frame == nil {
+	if len(n) < 3 || h == nil {
 		return at, nil
 	}
-	began := v.Frame.Wall.Add(-v.Frame.Elapsed)
+	began := time.Unix(0, h.WallNS)
 	midnight := time.Date(began.Year(), began.Month(), began.Day(), 0, 0, 0, 0, began.Location())
 	since := midnight.Add(at).Sub(began)
-	if since < 0 {
-		since += 24 * time.Hour
+	if since < 0 && since+24*time.Hour <= length {
+		since += 24 * time.Hour // it went on over midnight
 	}
-	return since, nil
+	return max(since, 0), nil
 }
 
 // mouse reports whether something may have changed.

@@ -22,8 +22,11 @@ const snapshotWidth = 200
 // all panels.
 func Text(v View, w, h int) string {
 	var out strings.Builder
+	if v.Header != nil && v.Frame != nil {
+		fmt.Fprintf(&out, "herdtrace %s on %s, as of %s\n\n", safe(v.Header.Version), safe(v.Header.Host), v.Frame.Wall.UTC().Format(time.RFC3339))
+	}
 	out.WriteString(Render(v, w, h).Text())
-	v.UI = UI{ASCII: v.UI.ASCII}
+	v.UI, v.cache = UI{ASCII: v.UI.ASCII}, nil
 	for _, f := range v.findings() {
 		fmt.Fprintf(&out, "\n%s %s\n", f.Severity, safe(f.ID))
 		for _, l := range v.findingAbout(f, snapshotWidth) {

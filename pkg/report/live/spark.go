@@ -3,7 +3,6 @@
 package live
 
 import (
-	"fmt"
 	"math"
 	"time"
 )
@@ -96,18 +95,11 @@ func (g *Grid) spark(x, y, w int, k *gauge, t trail, top float64, st Style) {
 	}
 }
 
-// lasting is for how long w ticks last: the head of a sparkline.
-func lasting(w int, interval time.Duration) string {
-	d := time.Duration(w) * interval
-	text := fmt.Sprintf("last %s", span(d))
-	if d < 10*time.Second {
-		text = fmt.Sprintf("last %.2g s", d.Seconds())
-	}
-	if interval <= 0 {
-		return ""
-	}
+// lasting is for how long d is shown: the head of a sparkline of w columns.
+func lasting(w int, d time.Duration) string {
+	text := "last " + span(d)
 	if width(text) > w {
-		return clip(text[len("last "):], w)
+		text = span(d)
 	}
-	return text
+	return clip(text, w)
 }

@@ -133,13 +133,13 @@ type table[T any] struct {
 	mark  func(T) (string, Style)
 	place Place
 
-	match    func(T) bool // of the filter; nil: all
-	ranked   bool         // what a finding is about comes first
-	held     *held        // nil: rows go where their values put them
-	panel    Panel        // whose table it is, for clicks
-	drill    bool         // it is behind a row of that panel
-	interval time.Duration
-	ordered  []T // by shown
+	match   func(T) bool              // of the filter; nil: all
+	ranked  bool                      // what a finding is about comes first
+	held    *held                     // nil: rows go where their values put them
+	panel   Panel                     // whose table it is, for clicks
+	drill   bool                      // it is behind a row of that panel
+	span    func(n int) time.Duration // how long that many ticks took
+	ordered []T                       // by shown
 }
 
 // fresh are the rows that the filter lets through, as the values have them now.
@@ -184,17 +184,23 @@ func (t *table[T]) count() int { return len(t.shown()) }
 // all is how many there would be without a filter.
 func (t *table[T]) all() int { return len(t.rows) }
 
-// hold says where the rows are now, for held.
-func (t *table[T]) hold() (ids []uint64, marks map[uint64]string) {
-	marks = make(map[uint64]string)
-	for _, r := range t.fresh() {
-		id := t.id(r)
-		ids = append(ids, id)
-		if m, _ := t.mark(r); m != "" {
-			marks[id] = m
+// marks are those of the rows that have one.
+func (t *table[T]) marks() map[uint64]string {
+	marks := make(map[uint64]string)
+	for _, r := range t.rows {
+		if m, _ := t.mark(r); m != "" && (t.match == nil || t.match(r)) {
+			marks[t.id(r)] = m
 		}
 	}
-	return ids, marks
+	return marks
+}
+
+// ids are the rows as the values have them now.
+func (t *table[T]) ids() (out []uint64) {
+	for _, r := range t.fresh() {
+		out = append(out, t.id(r))
+	}
+	return out
 }
 
 func (t *table[T]) where() Place { return t.place }
@@ -248,13 +254,7 @@ func (t *table[T]) drawHead(g *Grid, p placed, y, from int) {
 	}
 	title := c.title
 	if c.gauge != nil {
-		title = lasting(p.w, t.interval)
-	} else if p.w > 0 {
-		what := hit{what: hitHead, panel: t.panel, col: p.col}
-		if t.drill {
-			what.what = hitDrillHead
-		}
-		g.zone(p.x, y, p.w, 1, what)
+		title = lasting(p.w, t.span(p.w))
 	}
 	x := p.x
 	if !c.isText() {
@@ -262,6 +262,13 @@ func (t *table[T]) drawHead(g *Grid, p placed, y, from int) {
 	}
 	if x < from {
 		return
+	}
+	if c.gauge == nil && p.w > 0 {
+		what := hit{what: hitHead, panel: t.panel, col: p.col}
+		if t.drill {
+			what.what = hitDrillHead
+		}
+		g.zone(p.x, y, p.w, 1, what)
 	}
 	if from > 0 {
 		g.put(max(p.x-1, from), y, strings.Repeat(" ", p.x+p.w-max(p.x-1, from)), Normal, g.W)

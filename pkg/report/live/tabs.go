@@ -24,7 +24,6 @@ const (
 	Processes
 	Findings
 
-	panels  int   = iota
 	noPanel Panel = 255
 )
 
@@ -50,7 +49,8 @@ type lister interface {
 	all() int   // of rows without a filter
 	index() int
 	where() Place
-	hold() (ids []uint64, marks map[uint64]string)
+	ids() []uint64
+	marks() map[uint64]string
 	press(a Action, page int) Place
 	selected() uint64
 	placeText(n int) string
@@ -58,13 +58,13 @@ type lister interface {
 
 // table is the table of the panel that is shown, made once for a picture.
 func (v *View) table() lister {
-	if v.tables == nil {
+	if v.cache == nil {
 		return v.newTable()
 	}
-	t := v.tables[v.UI.Panel]
+	t := v.cache.tables[v.UI.Panel]
 	if t == nil {
 		t = v.newTable()
-		v.tables[v.UI.Panel] = t
+		v.cache.tables[v.UI.Panel] = t
 	}
 	return t
 }
@@ -194,13 +194,25 @@ func (v *View) drawTabs(g *Grid, y int, note string) {
 	if note != "" {
 		room -= 2
 	}
-	title, marks := v.tabTitle(tabs)
+	order := tabs
+	title, marks := v.tabTitle(order)
 	if width(title) > room { // the shown one is not what is cut
-		order := slices.Clone(tabs)
+		order = slices.Clone(tabs)
 		slices.SortStableFunc(order, func(a, b tab) int { return cmp.Compare(b2i(b.panel == v.UI.Panel), b2i(a.panel == v.UI.Panel)) })
 		title, marks = v.tabTitle(order)
 	}
 	drawTitle(g, y, title+v.aboutPanel(), note)
+	x := 2
+	for _, t := range order {
+		w := width(t.name)
+		if at := strings.Index(title[min(x-2, len(title)):], t.name); at >= 0 {
+			x += at
+		}
+		if x+w <= room+2 {
+			g.zone(x, y, w, 1, hit{what: hitTab, panel: t.panel})
+		}
+		x += w
+	}
 	for x, s := range marks {
 		m, st := mark(s)
 		if m = strings.TrimSpace(m); x+len(m) <= room {

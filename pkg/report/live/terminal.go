@@ -26,7 +26,7 @@ var keyActions = map[tcell.Key]Action{
 	tcell.KeyUp: Up, tcell.KeyDown: Down, tcell.KeyPgUp: PageUp, tcell.KeyPgDn: PageDown,
 	tcell.KeyHome: First, tcell.KeyEnd: Last, tcell.KeyEnter: Open, tcell.KeyRight: Open,
 	tcell.KeyEsc: Back, tcell.KeyLeft: Back, tcell.KeyBackspace: Back, tcell.KeyBackspace2: Back,
-	tcell.KeyTab: NextPanel, tcell.KeyBacktab: PrevPanel, tcell.KeyCtrlZ: Suspend,
+	tcell.KeyTab: NextPanel, tcell.KeyBacktab: PrevPanel, tcell.KeyCtrlZ: Suspend, tcell.KeyCtrlL: Redraw,
 }
 
 // actionOf is what a key stands for; in a replay some go through time.

@@ -15,6 +15,7 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // TestKeys: each key of the help does what it says, those of top and htop too.
@@ -86,6 +87,8 @@ func TestOverviewKeys(t *testing.T) {
 		{"open and back", []Action{NextPanel, Open, Back}, true, CPUs, false},
 		{"open, its panel", []Action{NextPanel, Open, ShowCPUs}, true, CPUs, false},
 		{"a finding", []Action{ShowFindings, Open}, false, Findings, true},
+		{"on from an opened row", []Action{PrevPanel, Open, NextPanel}, true, Herd, false},
+		{"on from one that is alone", []Action{ShowQueues, Open, NextPanel, Back}, true, Herd, false},
 	}
 	for _, tt := range tests {
 		if u := at(tt.actions...); u.Overview != tt.overview || u.Panel != tt.panel || (u.Opened != 0) != tt.opened {
@@ -123,6 +126,18 @@ func TestFilter(t *testing.T) {
 	if n := p.table().count(); n != 1 {
 		t.Errorf("%d cores are core 1", n)
 	}
+	h := herdView()
+	h.UI.Panel = Findings
+	for filter, want := range map[string]int{"port:8080": 1, "comm:gunicorn": 1, "pid:21874": 2, "cpu:1": 0, "SO_REUSEPORT": 1, "": 2} {
+		h.UI.Filter = filter
+		if n := h.table().count(); n != want {
+			t.Errorf("%q: %d findings, want %d", filter, n, want)
+		}
+	}
+	p.UI.Panel, p.UI.Filter = CPUs, "port:8080" // of which cores know nothing
+	if n := p.table().count(); n != 2 {
+		t.Errorf("%d cores have ports", n)
+	}
 	p.UI.Panel, p.UI.Filter = CGroups, "api.service"
 	if n := p.table().count(); n != 1 {
 		t.Errorf("%d cgroups are api.service", n)
@@ -153,6 +168,9 @@ func TestPrompt(t *testing.T) {
 	if u = u.Dismiss(); u.Filter != "" || u.Prompt.Kind != PromptNone {
 		t.Errorf("dismissed: %+v", u)
 	}
+	if u = (UI{Filter: "a"}).Press(AskFilter, v, 80, 24).Type("b").Dismiss(); u.Filter != "a" {
+		t.Errorf("dismissed, filter %q, was a", u.Filter)
+	}
 	if u = (UI{}).Press(AskPID, v, 80, 24); u.Prompt.Text != "pid:" || u.Filter != "" {
 		t.Errorf("pid: %+v", u)
 	}
@@ -169,16 +187,16 @@ func TestPrompt(t *testing.T) {
 }
 
 func TestTimeOf(t *testing.T) {
-	v := View{Frame: &model.Frame{Wall: time.Date(2026, 11, 22, 23, 59, 30, 0, time.UTC), Elapsed: 30 * time.Second}}
+	h := &sample.Header{WallNS: time.Date(2026, 11, 22, 23, 59, 0, 0, time.Local).UnixNano()}
 	for text, want := range map[string]time.Duration{
-		"90s": 90 * time.Second, "1:30": 90 * time.Second, "45": 45 * time.Second, "1h": time.Hour, "23:59:10": 10 * time.Second, "00:00:05": 65 * time.Second,
+		"90s": 90 * time.Second, "1:30": 90 * time.Second, "45": 45 * time.Second, "1h": time.Hour, "23:59:10": 10 * time.Second, "00:00:05": 65 * time.Second, "23:58:00": 0, "12:00:00": 0,
 	} {
-		if got, err := timeOf(text, &v); err != nil || got != want {
+		if got, err := timeOf(text, h, time.Hour); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "x", "1:2:3:4", "1:99", "-1", "1:-2", "::"} {
-		if got, err := timeOf(text, &v); err == nil {
+		if got, err := timeOf(text, h, time.Hour); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
@@ -239,8 +257,31 @@ func TestMouse(t *testing.T) {
 	u = UI{Overview: true}
 	v.UI = u
 	x, y := find(t, Render(v, 120, 40), "[::]:9100")
-	if u = u.Wheel(true, x, y, v, 120, 40); u.List.Selected != uwsgi.inode && u.List.Selected != node.inode {
+	rows := v.listenerTable().ids()
+	if u = u.Wheel(true, x, y, v, 120, 40); u.List.Selected != rows[wheelRows] {
 		t.Errorf("the wheel: %+v", u)
+	}
+	if u = u.Wheel(false, x, y, v, 120, 40); u.List.Selected != rows[0] {
+		t.Errorf("the wheel back: %+v", u)
+	}
+	for _, name := range []string{"1 HERD", "2 CPU", "3 CGROUP", "4 QUEUE"} {
+		for _, size := range [][2]int{{80, 24}, {120, 40}, {200, 60}} {
+			v := with(overflowView(), func(v *View) { v.UI = UI{Overview: true} })
+			g := Render(v, size[0], size[1])
+			for x0, y := find(t, g, name); ; {
+				for x := x0; x < x0+len(name); x++ {
+					if u := v.UI.Click(x, y, v, size[0], size[1]); u.Overview || tabOf(u.Panel).name != name || u.place().Sort != 0 {
+						t.Errorf("%v: column %d of %s: %+v", size, x-x0, name, u)
+					}
+				}
+				break
+			}
+		}
+	}
+	v = with(overflowView(), func(v *View) { v.UI = UI{Panel: Queues} })
+	x, y = find(t, Render(v, 120, 40), "2 CPU")
+	if u = v.UI.Click(x, y, v, 120, 40); u.Panel != CPUs {
+		t.Errorf("another panel's name: %+v", u)
 	}
 	u = UI{Help: true}
 	if u = u.Click(0, 0, v, 120, 40); u.Help {
@@ -330,6 +371,84 @@ func TestHistory(t *testing.T) {
 	}
 	if got := (*History)(nil).trail(id, 0); got != nil {
 		t.Errorf("no history: %v", got)
+	}
+}
+
+// TestHeldComesAndGoes: a row that is new is behind the others, one that goes leaves
+// the others where they are, and an opened one changes nothing.
+func TestHeldComesAndGoes(t *testing.T) {
+	v := manyView(5)
+	v.Frame.Elapsed = time.Second
+	v.held = v.settle(nil)
+	all := v.Frame.Accept.Listeners
+	v.Frame.Accept.Listeners = append(slices.Clone(manyView(6).Frame.Accept.Listeners[:1]), all[1:]...) // 6 for 5
+	v.Frame.Elapsed += time.Second
+	v.held = v.settle(v.held)
+	if ids := v.listenerTable().shown(); ids[0].Inode != 4 || ids[4].Inode != 6 {
+		t.Errorf("the first is %d, the last %d, want 4 and 6", ids[0].Inode, ids[4].Inode)
+	}
+	was := v.held[Herd]
+	v.UI.Opened = 4
+	v.held = v.settle(v.held)
+	v.UI.Opened = 0
+	if v.held = v.settle(v.held); v.held[Herd] != was {
+		t.Error("opening a row moved the others")
+	}
+}
+
+// TestSpans: what a sparkline says of its time is by the clock of the ticks.
+func TestSpans(t *testing.T) {
+	h := newHistory()
+	for i, at := range []time.Duration{0, 1, 2, 7, 12} {
+		h.add(&model.Frame{Elapsed: at * time.Second, Interval: time.Duration(min(i, 1))})
+	}
+	for n, want := range map[int]time.Duration{0: 0, 1: 5, 2: 10, 3: 11, 4: 12, 100: 12} {
+		if got := h.span(n); got != want*time.Second {
+			t.Errorf("the last %d ticks took %v, want %v s", n, got, want)
+		}
+	}
+	for i := range 1000 {
+		h.add(&model.Frame{Elapsed: time.Duration(13+i) * time.Second})
+	}
+	if got := h.span(keepTicks); got != keepTicks*time.Second || len(h.times) > 2*keepTicks {
+		t.Errorf("%d ticks took %v, %d are remembered", keepTicks, got, len(h.times))
+	}
+}
+
+// TestHostFinding: that of the host stays what it is when it names another first.
+func TestHostFinding(t *testing.T) {
+	f := diagnose.Finding{ID: "cpu-oversold", CGroupID: 1, CPU: -1}
+	g := f
+	g.CGroupID = 2
+	if findingID(&f) != findingID(&g) {
+		t.Error("another group, another finding")
+	}
+	f.ID, g.ID = "cfs-throttle", "cfs-throttle"
+	if findingID(&f) == findingID(&g) {
+		t.Error("two groups, one finding")
+	}
+}
+
+// TestHelpScrolls to its end, where it does not fit, and not beyond.
+func TestHelpScrolls(t *testing.T) {
+	v := pileView()
+	v.Deck = &DeckState{}
+	u := UI{Panel: CPUs, Help: true}
+	last := legend[len(legend)-1]
+	if v.UI = u; strings.Contains(Render(v, 80, 24).Text(), last) {
+		t.Fatal("all of it fits")
+	}
+	for range 200 {
+		u = u.Press(Down, v, 80, 24)
+	}
+	if v.UI = u; !strings.Contains(Render(v, 80, 24).Text(), last) {
+		t.Errorf("its end is not to be seen:\n%s", Render(v, 80, 24).Text())
+	}
+	if u = u.Press(First, v, 80, 24); u.HelpAt != 0 {
+		t.Errorf("%+v", u)
+	}
+	if u = u.Press(Back, v, 80, 24); u.Help {
+		t.Errorf("%+v", u)
 	}
 }
 
@@ -441,6 +560,13 @@ func TestRandomUse(t *testing.T) {
 		}
 		if u = u.Press(ShowAll, v, 80, 24); !u.Overview || u.Opened != 0 || u.Help {
 			t.Fatalf("no way back: %+v", u)
+		}
+		u.Panel, u.Overview, u.Opened, u.Filter = Panel(rnd.IntN(int(Findings)+1)), rnd.IntN(2) == 0, rnd.Uint64N(9000), "x"
+		for range 3 {
+			u = u.Press(Back, v, 80, 24)
+		}
+		if !u.Overview || u.Opened != 0 || u.Filter != "" || u.Panel >= Processes {
+			t.Fatalf("Esc does not lead back: %+v", u)
 		}
 	}
 }

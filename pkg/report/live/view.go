@@ -36,8 +36,28 @@ type View struct {
 	Recording string // what the trace is recorded to; "": it is not
 	UI        UI
 
-	held   map[Panel]*held
-	tables map[Panel]lister // that were made for this picture; nil: they are not kept
+	held  map[Panel]*held
+	cache *cache // nil: nothing is kept
+}
+
+// cache is what was made for a picture, and of one UI, by panel.
+type cache struct {
+	tables map[Panel]lister
+	drills map[Panel]*drill
+}
+
+func newCache() *cache {
+	return &cache{tables: make(map[Panel]lister), drills: make(map[Panel]*drill)}
+}
+
+// see is v as u has it.
+func (v *View) see(u UI) {
+	if v.UI == u {
+		return
+	}
+	if v.UI = u; v.cache != nil {
+		v.cache = newCache()
+	}
 }
 
 // UI is what the user chose.
@@ -59,6 +79,7 @@ type UI struct {
 	Opened   uint64 // the row of the panel that is opened, as in Place; 0: none
 	Paused   bool
 	Help     bool
+	HelpAt   int // its first line
 	ASCII    bool
 }
 
@@ -87,7 +108,9 @@ func Render(v View, w, h int) Grid {
 	if g.W == 0 || g.H == 0 {
 		return g
 	}
-	v.tables = make(map[Panel]lister)
+	if v.cache == nil {
+		v.cache = newCache()
+	}
 	p := v.plan(g.W, g.H)
 	v.drawHeader(&g)
 	if p.totals {
@@ -201,7 +224,7 @@ func (v *View) header(w int) []part {
 	if f := v.Frame; f != nil {
 		add(8, Normal, clock(max(v.Clock, f.Elapsed)))
 		if cost := f.Cost.UserRatio + f.Cost.BPFRatio; model.Known(cost) {
-			add(4, Normal, "cost "+percentFine(cost)+" core")
+			add(4, Normal, fmt.Sprintf("cost %4s core", percentFine(cost)))
 		}
 		if shed := model.ShedNames(f.Sample.Self.Budget); len(shed) > 0 {
 			text := "shed " + strings.Join(shed, " ")
@@ -238,7 +261,11 @@ func (v *View) drawHeader(g *Grid) {
 		}
 		return n
 	}
-	for total(2) > g.W && len(parts) > 1 {
+	gap := 2
+	if g.W >= 100 {
+		gap = 3
+	}
+	for total(gap) > g.W && len(parts) > 1 {
 		drop := 0
 		for i, p := range parts {
 			if p.keep < parts[drop].keep {
@@ -246,10 +273,6 @@ func (v *View) drawHeader(g *Grid) {
 			}
 		}
 		parts = slices.Delete(parts, drop, drop+1)
-	}
-	gap := 2
-	if total(3) <= g.W {
-		gap = 3
 	}
 	x := 0
 	for _, p := range parts {
@@ -273,72 +296,94 @@ func kernel(release string, w int) string {
 	return release
 }
 
-// drawTotals draws the sums over all listeners, and what was turned away.
+// drawTotals draws the sums over all: each has its place.
 func (v *View) drawTotals(g *Grid, y int) {
 	f := v.Frame
-	switch {
-	case f == nil || f.Interval == 0:
+	if f == nil || f.Interval == 0 {
 		g.put(0, y, "measuring…", Dim, g.W)
 		return
 	}
-	totals := v.acceptTotals()
-	if q := f.Queues; q != nil && q.RefusalsPerS > 0 {
-		totals = slices.Insert(totals, 1, "refused "+perSecond(q.RefusalsPerS))
-	}
-	if n := f.NetRX; n != nil && n.DroppedPerS > 0 {
-		totals = slices.Insert(totals, 1, "rx drops "+perSecond(n.DroppedPerS))
-	}
-	totals = slices.Insert(totals, 1, schedTotals(f)...)
 	x := 0
-	for _, s := range totals {
-		if x > 0 {
+	for i, t := range v.totals() {
+		if i > 0 {
 			x += 2
 		}
-		if x+width(s) > g.W {
+		if x+width(t.text) > g.W {
 			break
 		}
 		st := Normal
-		if f.Accept == nil && x == 0 {
+		if f.Accept == nil && i == 0 {
 			st = Warn
 		}
-		x = g.put(x, y, s, st, g.W)
+		x = max(g.put(x, y, t.text, st, g.W), x+t.width)
 	}
 }
 
-// schedTotals are the long run queue, the stopped cgroups and what was promised
-// too often, where there is such.
-func schedTotals(f *model.Frame) (out []string) {
-	if c := report.LongestQueue(f); c != nil {
-		out = append(out, fmt.Sprintf("runq %s (cpu%d)", report.PeakText(c), c.CPU.CPU))
+// total is a text and the room that it keeps.
+type total struct {
+	text  string
+	width int
+}
+
+func (v *View) totals() []total {
+	f := v.Frame
+	const rate = 6 // columns of most rates
+	one := func(name, value string, room int) total { return total{name + " " + value, len(name) + 1 + room} }
+	var out []total
+	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
+	wake := v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, perSecond(x)) })
+	a := f.Accept
+	if a == nil {
+		out = append(out, total{"connections are not measured", 0})
+	} else {
+		conns := perSecond(a.ConnsPerS)
+		if v.unavailable(signalAccept) != nil {
+			conns = v.measured(signalWake, conns)
+		}
+		out = append(out, one("conn", conns, rate), one("wake-ups", wake(a.WakeupsPerS), rate))
 	}
-	if n, _ := report.Throttled(f); n > 0 {
-		out = append(out, fmt.Sprintf("throttled %d", n))
+	if f.Queues != nil {
+		out = append(out, one("refused", perSecond(f.Queues.RefusalsPerS), rate))
+	}
+	if f.NetRX != nil {
+		out = append(out, one("drops", perSecond(f.NetRX.DroppedPerS), rate))
+	}
+	if c := longest(f); c != nil {
+		out = append(out, one("runq", report.PeakText(c), 2))
+	}
+	if len(f.CGroups) > 0 {
+		n, _ := report.Throttled(f)
+		out = append(out, one("throttled", itoa(uint64(n)), 1))
 	}
 	if report.Oversold(f) {
-		out = append(out, "sold "+cores(f.Sold.Ratio)+"x")
+		out = append(out, total{"sold " + cores(f.Sold.Ratio) + "x", 0})
+	}
+	if a != nil {
+		out = append(out, one("EAGAIN", accept(a.EAGAINPerS), rate),
+			one("wasted", v.measured(signalAccept, wake(a.WastedPerS)), rate),
+			one("spent on nothing", v.measured(signalWake, estimate(a.EmptyCPU))+" core", 0))
 	}
 	return out
 }
 
-// acceptTotals are the sums over all listeners.
-func (v *View) acceptTotals() []string {
-	a := v.Frame.Accept
-	if a == nil {
-		return []string{"not measured"}
+// peak is the most that ran or waited at c; their mean where that is not known.
+func peak(c *model.CPU) float64 {
+	if c.Runq.Partial {
+		return report.QueueLen(c)
 	}
-	accept := func(x float64) string { return v.measured(signalAccept, perSecond(x)) }
-	wake := v.sampled(signalWake, func(x float64) string { return v.measured(signalWake, perSecond(x)) })
-	conns := perSecond(a.ConnsPerS)
-	if v.unavailable(signalAccept) != nil {
-		conns = v.measured(signalWake, conns)
+	return float64(c.Runq.Peak)
+}
+
+// longest is the core with the longest run queue; nil where none is measured.
+func longest(f *model.Frame) *model.CPU {
+	var out *model.CPU
+	for i := range f.CPUs {
+		c := &f.CPUs[i]
+		if c.Runq != nil && c.Runq.Runq != nil && (out == nil || peak(c) > peak(out)) {
+			out = c
+		}
 	}
-	return []string{
-		"conn " + conns,
-		"wake-ups " + wake(a.WakeupsPerS),
-		"EAGAIN " + accept(a.EAGAINPerS),
-		"wasted " + wake(a.WastedPerS),
-		"spent on nothing " + v.measured(signalWake, estimate(a.EmptyCPU)) + " core",
-	}
+	return out
 }
 
 // The signals that the panel needs, as the header names them.
