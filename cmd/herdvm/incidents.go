@@ -52,7 +52,7 @@ var incidents = []incident{
 	flood("listen-synq", "syn-overflow", "--cookies", "off"),
 	flood("listen-synq-cookies", "syn-overflow", "--cookies", "on"),
 	{name: "netrx-backlog", signals: netrxSignals, run: runTraced, judge: judgeNetRX,
-		args: []string{"netrx", "--mode", "backlog", "--cost", "20", "--duration", "3s", "--linger", "1500ms"}},
+		args: []string{"netrx", "--mode", "backlog", "--cost", "100", "--duration", "3s", "--linger", "1500ms"}},
 	scheduled("runq-pile", "runq", judgeRunq, "pile", "--workers", "8", "--pinned", "5"),
 	scheduled("runq-spread", "runq", judgeRunq, "spread", "--workers", "8"),
 	scheduled("cgroup-throttle", "throttle", judgeThrottle, "throttle"),
