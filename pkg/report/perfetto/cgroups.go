@@ -23,9 +23,6 @@ var (
 
 // cgroupRow is the track of one cgroup.
 func (t *Trace) cgroupRow(id uint64, title string) uint64 {
-	if r := t.rows[rowKey{groupCGroups, id}]; r != nil {
-		return r.uuid
-	}
 	if title == "" {
 		title = "a cgroup that is gone"
 	}
@@ -38,7 +35,10 @@ func (t *Trace) cgroups(f *model.Frame) {
 	}
 	t.looked[groupCGroups] = true
 	for _, g := range f.CGroups {
-		row := t.cgroupRow(g.ID, g.Title())
+		row := t.rowKnown(groupCGroups, g.ID)
+		if row == 0 {
+			row = t.cgroupRow(g.ID, g.Title())
+		}
 		of := func(info *counterInfo) *counter { return t.counterOf(info, g.ID, row) }
 		t.set(of(&cgroupUsed), g.Used)
 		if g.CFS != nil {

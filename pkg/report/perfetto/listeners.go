@@ -33,8 +33,8 @@ var (
 
 // listenerRow is the track of one listener.
 func (t *Trace) listenerRow(inode uint64, name, program string) uint64 {
-	if r := t.rows[rowKey{groupListeners, inode}]; r != nil {
-		return r.uuid
+	if row := t.rowKnown(groupListeners, inode); row != 0 {
+		return row
 	}
 	if name == "" {
 		name = "a listener that is gone"

@@ -259,8 +259,14 @@ func BenchmarkStep(b *testing.B) {
 	if err := tr.Begin(sampletest.Crowded().Header()); err != nil {
 		b.Fatal(err)
 	}
+	if err := tr.Step(k.steps[1]); err != nil { // describes the tracks
+		b.Fatal(err)
+	}
+	out.n = 0
 	b.ReportAllocs()
+	b.ResetTimer()
 	for i := range b.N {
+		tr.budget = newBudget(MaxEvents) // so that it never thins
 		if err := tr.Step(k.steps[1+i%19]); err != nil {
 			b.Fatal(err)
 		}

@@ -41,7 +41,7 @@ type Trace struct {
 	tracks   int    // so far
 	named    map[nameKey]bool
 	groups   [groupCount]uint64
-	rows     map[rowKey]*row
+	rows     map[rowKey]uint64
 	counters map[counterKey]*counter
 	order    []*counter // as they came
 	slices   map[sliceKey]*lanes
@@ -61,7 +61,7 @@ type Trace struct {
 // New returns a sink that writes to w, many tracks' values in each Write.
 func New(w io.Writer) *Trace {
 	return &Trace{
-		w: w, budget: newBudget(MaxEvents), named: make(map[nameKey]bool), rows: make(map[rowKey]*row),
+		w: w, budget: newBudget(MaxEvents), named: make(map[nameKey]bool), rows: make(map[rowKey]uint64),
 		counters: make(map[counterKey]*counter), slices: make(map[sliceKey]*lanes), ruleRows: make(map[string]*lanes),
 	}
 }

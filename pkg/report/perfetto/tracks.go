@@ -53,7 +53,7 @@ var groupInfo = [groupCount]struct {
 	groupNetRX:     {"NET_RX", groupRoot, orderByRank, "The receive path, by core."},
 	groupNetRXTime: {"Time in NET_RX", groupNetRX, orderByRank, "Share of a core's time in the NET_RX softirq."},
 	groupPackets:   {"Packets", groupNetRX, orderByRank, "Packets that a core took in."},
-	groupCGroups:   {"CGroups", groupRoot, orderByName, "Control groups: stops for a used-up CPU quota, cores used, share of the periods in which it was throttled."},
+	groupCGroups:   {"CGroups", groupRoot, orderByName, "Control groups: stops for a used-up CPU quota, cores used, share of the periods in which it was throttled. One that is not listed any more, for it is gone or did less than the others, goes to 0."},
 	groupCost:      {"Own cost", groupRoot, orderByRank, "What herdtrace itself took."},
 	groupGaps:      {"Not measured", groupRoot, orderByRank, "Where a signal was not measured, or only a part of the time. A counter's value stands still there."},
 	groupNotes:     {"Notes", groupRoot, orderByRank, "About this trace."},
@@ -70,9 +70,6 @@ type rowKey struct {
 	in group
 	id uint64
 }
-
-// row is the track that holds those of one listener or cgroup.
-type row struct{ uuid uint64 }
 
 // track is a descriptor.
 type track struct {
@@ -99,6 +96,9 @@ func (t *Trace) newTrack(d track) uint64 {
 	if t.tracks >= maxTracks {
 		t.budget.untracked++
 		return 0
+	}
+	if d.name == "" {
+		d.name = "?"
 	}
 	t.tracks++
 	uuid := t.firstID + uint64(t.tracks)
@@ -167,19 +167,21 @@ func (t *Trace) unique(parent uint64, name, what string, id uint64) string {
 	return name
 }
 
+// rowKnown returns the track of a listener or cgroup that has one.
+func (t *Trace) rowKnown(in group, id uint64) uint64 { return t.rows[rowKey{in, id}] }
+
 // rowOf returns the track that holds those of one listener or cgroup; 0: there
 // are too many.
 func (t *Trace) rowOf(key rowKey, name, idName string) uint64 {
-	r := t.rows[key]
-	if r == nil {
-		if len(t.rows) >= maxTracks {
-			t.budget.untracked++
-			return 0
-		}
-		r = &row{}
-		t.rows[key] = r
-		parent := t.group(key.in)
-		r.uuid = t.newTrack(track{parent: parent, name: t.unique(parent, text(name), idName, key.id), order: orderByRank})
+	if row := t.rows[key]; row != 0 {
+		return row
 	}
-	return r.uuid
+	if t.tracks >= maxTracks {
+		t.budget.untracked++
+		return 0
+	}
+	parent := t.group(key.in)
+	row := t.newTrack(track{parent: parent, name: t.unique(parent, text(name), idName, key.id), order: orderByRank})
+	t.rows[key] = row
+	return row
 }
