@@ -11,8 +11,8 @@ FUZZTIME ?= 20s
 DURATION ?= 1h
 
 # bpf2go's compiler, the headers of bpf_helpers.h, and what the tests run against.
-TEST_PACKAGES := clang-19 clang-format-19 libbpf-dev gunicorn nginx-light wrk tmux iproute2 procps
-TEST_TOOLS    := clang-19 clang-format-19 gunicorn nginx wrk tmux ip
+TEST_PACKAGES := clang-19 clang-format-19 libbpf-dev gunicorn nginx-light wrk tmux iproute2 procps protobuf-compiler
+TEST_TOOLS    := clang-19 clang-format-19 gunicorn nginx wrk tmux ip protoc
 
 # What make test-vm boots machines with: $(call need,tool,package,what it is for).
 need = command -v $(1) >/dev/null || { echo "installing, for $(3): $(2)"; \
@@ -39,7 +39,7 @@ run: build ## Trace a real herd until it is named, cured and gone (about 20 s, r
 # One package after the other: what one of them does to the machine, another's
 # tracer would see.
 .PHONY: test
-test: test-deps build lint check-generated test-perfetto test-vm-attach ## Pass every test, real BPF included (root)
+test: test-deps build lint check-generated test-vm-attach ## Pass every test, real BPF included (root)
 	HERDTRACE_ROOT_TESTS=1 $(GO) test -count=1 -p 1 -timeout 18m ./...
 
 # Kernels are Debian's, fetched once into ~/.cache/herdtrace. VM picks some, and
@@ -58,11 +58,6 @@ test-vm-attach: build ## Prove what attaches on the oldest and the newest kernel
 test-vm-arm64: build ## The same as test-vm on arm64
 	@$(call need,qemu-system-aarch64,qemu-system-arm,booting arm64 kernels)
 	$(HERDVM) --arch arm64 $(if $(ONLY),--only $(ONLY))
-
-.PHONY: test-perfetto
-test-perfetto: ## Prove that protoc reads the Perfetto traces by the public schema
-	@$(call need,protoc,protobuf-compiler,reading traces)
-	HERDTRACE_PERFETTO_TESTS=1 $(GO) test -count=1 ./pkg/report/perfetto
 
 .PHONY: test-short
 test-short: ## Pass the tests that need neither root nor BPF
