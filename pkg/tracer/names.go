@@ -140,7 +140,8 @@ func (t *cgroupTable) wantNames(groups []*groupState) {
 		if g.naming.pod == "" || p == nil {
 			continue
 		}
-		if own := &p.naming; own.container.Pod == g.naming.container.Pod && own.container.ID == "" && own.container.Below == "" {
+		own := &p.naming
+		if c := &own.container; c.Pod != "" && c.Pod == g.naming.container.Pod && c.ID == "" && c.Below == "" {
 			own.name = g.naming.pod
 		}
 	}

@@ -65,30 +65,36 @@ type runtimeFiles struct {
 // nameOf looks where the container's runtime would have it, or all of them that may
 // be.
 func (r *runtimeFiles) nameOf(c *sample.Container) containerName {
-	type place func(id string) containerName
-	var places []place
-	switch c.Runtime {
-	case sample.RuntimeContainerd:
-		places = []place{r.containerd}
-	case sample.RuntimeCRIO:
-		places = []place{r.crio}
-	case sample.RuntimeDocker:
-		places = []place{r.docker}
-	case sample.RuntimePodman:
-		places = []place{r.podman}
-	case sample.RuntimeNerdctl:
-		places = []place{r.nerdctl}
-	default:
-		if places = []place{r.containerd, r.crio, r.docker}; c.Pod == "" {
-			places = []place{r.docker}
-		}
-	}
-	for _, look := range places {
+	for _, look := range r.places(c) {
 		if name := look(c.ID); name.full != "" {
 			return name
 		}
 	}
 	return containerName{}
+}
+
+// places are where to look. What says of itself that it is a pod's is believed only
+// where the kubelet makes groups: anybody who may start a container can label it so.
+func (r *runtimeFiles) places(c *sample.Container) []func(id string) containerName {
+	type places = []func(id string) containerName
+	inPod := map[string]places{
+		sample.RuntimeContainerd: {r.containerd},
+		sample.RuntimeCRIO:       {r.crio},
+		sample.RuntimeDocker:     {r.dockerPod},
+		"":                       {r.containerd, r.crio, r.dockerPod},
+	}
+	if p, ok := inPod[c.Runtime]; ok && c.Pod != "" {
+		return p
+	}
+	switch c.Runtime {
+	case sample.RuntimeDocker, "":
+		return places{r.docker}
+	case sample.RuntimePodman:
+		return places{r.podman}
+	case sample.RuntimeNerdctl:
+		return places{r.nerdctl}
+	}
+	return nil
 }
 
 // ociConfig is a container's config.json (opencontainers/runtime-spec, config.md).
@@ -141,15 +147,25 @@ func (r *runtimeFiles) nerdctl(id string) containerName {
 	return bareName(c.Annotations.Nerdctl)
 }
 
-// docker: moby/container/container.go writes its Container there. The kubelet's
-// names are labels, with cri-dockerd.
-func (r *runtimeFiles) docker(id string) containerName {
-	var c struct {
-		Name   string
-		Config struct {
-			Labels kubeLabels
-		}
+// dockerConfig is a container's file: moby/container/container.go writes its
+// Container there. The kubelet's names are labels, with cri-dockerd.
+type dockerConfig struct {
+	Name   string
+	Config struct {
+		Labels kubeLabels
 	}
+}
+
+func (r *runtimeFiles) docker(id string) containerName {
+	var c dockerConfig
+	if r.decode(fmt.Sprintf(dockerFile, id), &c) != nil {
+		return containerName{}
+	}
+	return bareName(c.Name)
+}
+
+func (r *runtimeFiles) dockerPod(id string) containerName {
+	var c dockerConfig
 	if r.decode(fmt.Sprintf(dockerFile, id), &c) != nil {
 		return containerName{}
 	}

@@ -85,6 +85,10 @@ func TestRuntimeFiles(t *testing.T) {
 		"podman, transient":   {podmanLists[2], list, sample.RuntimePodman, "", containerName{full: "db"}},
 		// raw: every sink escapes it
 		"escapes": {someDocker, `{"Name":"/a\u001b[2J\nb"}`, sample.RuntimeDocker, "", containerName{full: "a\x1b[2J\nb"}},
+		// Labels make no pod of what the kubelet did not start.
+		"docker's labels":      {someDocker, strings.Replace(docker, `"a":"b"`, `"io.kubernetes.pod.name":"etcd","io.kubernetes.pod.namespace":"kube-system"`, 1), sample.RuntimeDocker, "", containerName{full: "web-1"}},
+		"CRI-O in no pod":      {someCRIO, crio, sample.RuntimeCRIO, "", containerName{}},
+		"containerd in no pod": {containerdFile, cri, sample.RuntimeContainerd, "", containerName{}},
 		// of another runtime
 		"not asked": {someDocker, docker, sample.RuntimeCRIO, somePod, containerName{}},
 		"no pod":    {containerdFile, cri, "", "", containerName{}},
@@ -241,6 +245,28 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestNamesOfNoPod: a group above that is no pod's gets no pod's name, whatever its
+// containers say.
+func TestNamesOfNoPod(t *testing.T) {
+	const label = `"io.kubernetes.pod.name":"etcd","io.kubernetes.pod.namespace":"kube-system","io.kubernetes.container.name":"etcd"`
+	for runtime, tt := range map[string]struct{ file, text, scope, want string }{
+		"docker": {someDocker, `{"Name":"/web-1","Config":{"Labels":{` + label + `}}}`, "docker-" + someID + ".scope", "web-1"},
+		"CRI-O":  {someCRIO, `{"annotations":{` + label + `}}`, "crio-" + someID + ".scope", ""},
+	} {
+		root := t.TempDir()
+		put(t, root, tt.file, tt.text)
+		table, all := namedTable(root, "/system.slice", "/system.slice/"+tt.scope)
+		table.wantNames(all)
+		answer(table)
+		all[1].naming.pod = "kube-system/etcd" // though one were found
+		table.wantNames(all)
+		if got := all[0].sample().Name + "|" + all[1].sample().Name; got != "|"+tt.want {
+			t.Errorf("%s: %q, want %q", runtime, got, "|"+tt.want)
+		}
+		table.names.Close()
+	}
+}
+
 // TestNamesRetried: what cannot be read is tried again a few times, and not while it
 // is being read.
 func TestNamesRetried(t *testing.T) {
@@ -351,7 +377,7 @@ func BenchmarkNames(b *testing.B) {
 			r := &runtimeFiles{root: root}
 			b.ReportAllocs()
 			for b.Loop() {
-				if n := r.nameOf(&sample.Container{Runtime: runtime, ID: someID}); n.full == "" {
+				if n := r.nameOf(&sample.Container{Runtime: runtime, ID: someID, Pod: somePod}); n.full == "" {
 					b.Fatal("no name")
 				}
 			}
