@@ -5,6 +5,8 @@
 package tracer
 
 import (
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -28,7 +30,7 @@ var nameRetries = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second
 // tick waits for them: a name is there at a later one. Its methods are for one
 // goroutine; nil finds nothing.
 type nameFinder struct {
-	root   string // where the host's files are
+	look   func(*sample.Container) containerName
 	now    func() time.Time
 	wanted chan wantedName // nil: nothing was asked for yet
 	found  chan foundName
@@ -43,6 +45,7 @@ type wantedName struct {
 type foundName struct {
 	wantedName
 	containerName
+	panicked string // with what, if it did
 }
 
 // containerName is what a runtime calls a container, "" where it is not known, and
@@ -63,7 +66,7 @@ func newNameFinder(root string) *nameFinder {
 	if root == "" {
 		root = hostRoot()
 	}
-	return &nameFinder{root: root, now: time.Now}
+	return &nameFinder{look: (&runtimeFiles{root: root}).nameOf, now: time.Now}
 }
 
 // Close waits for nothing: what is being read may never end.
@@ -88,7 +91,7 @@ func (f *nameFinder) want(g *groupState) {
 	}
 	if f.wanted == nil {
 		f.wanted, f.found, f.quit = make(chan wantedName, namesAtOnce), make(chan foundName, namesAtOnce), make(chan struct{})
-		go findNames(f.root, f.wanted, f.found, f.quit)
+		go findNames(f.look, f.wanted, f.found, f.quit)
 	}
 	select {
 	case f.wanted <- wantedName{g.id, *c}:
@@ -97,13 +100,18 @@ func (f *nameFinder) want(g *groupState) {
 	}
 }
 
-// take returns what was found since, one at a time, and false where that is all.
+// take returns what was found since, one at a time, and false where that is all. A
+// panic of who looks is had here: only on the caller's goroutine are there deferred
+// calls that give a terminal back.
 func (f *nameFinder) take() (foundName, bool) {
 	if f == nil {
 		return foundName{}, false
 	}
 	select {
 	case n := <-f.found:
+		if n.panicked != "" {
+			panic(n.panicked)
+		}
 		return n, true
 	default:
 		return foundName{}, false
@@ -148,24 +156,32 @@ func (t *cgroupTable) wantNames(groups []*groupState) {
 }
 
 // findNames answers until it is told to quit.
-func findNames(root string, wanted <-chan wantedName, found chan<- foundName, quit <-chan struct{}) {
-	r := runtimeFiles{root: root}
+func findNames(look func(*sample.Container) containerName, wanted <-chan wantedName, found chan<- foundName, quit <-chan struct{}) {
 	for {
 		select {
 		case <-quit:
 			return
 		case w := <-wanted:
-			name := r.nameOf(&w.of)
-			if len(name.full) > longestName {
-				name = containerName{}
-			}
 			select {
 			case <-quit:
 				return
-			case found <- foundName{w, name}:
+			case found <- findName(look, w):
 			}
 		}
 	}
+}
+
+func findName(look func(*sample.Container) containerName, w wantedName) (out foundName) {
+	defer func() {
+		if p := recover(); p != nil {
+			out.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+	}()
+	name := look(&w.of)
+	if len(name.full) > longestName {
+		name = containerName{}
+	}
+	return foundName{wantedName: w, containerName: name}
 }
 
 // podName is of a pod's container; the one that only holds the pod's namespaces is

@@ -320,8 +320,8 @@ func TestNamesNeverWait(t *testing.T) {
 	}
 	// Answers about groups that are gone, or are others by now.
 	first := <-f.wanted
-	f.found <- foundName{wantedName{5000, first.of}, bareName("gone")}
-	f.found <- foundName{wantedName{first.group, sample.Container{ID: someID}}, bareName("another")}
+	f.found <- foundName{wantedName: wantedName{5000, first.of}, containerName: bareName("gone")}
+	f.found <- foundName{wantedName: wantedName{first.group, sample.Container{ID: someID}}, containerName: bareName("another")}
 	if table.setNames(); len(table.groups) != len(all) || all[0].naming.name != "" || !all[0].naming.asked {
 		t.Errorf("%+v", all[0].naming)
 	}
@@ -333,12 +333,27 @@ func TestNamesNeverWait(t *testing.T) {
 	wanted, found, quit := f.wanted, f.found, f.quit
 	go func() {
 		defer close(ended)
-		findNames("/there/is/none", wanted, found, quit)
+		findNames(f.look, wanted, found, quit)
 	}()
 	f.Close()
 	f.Close()
 	<-ended
 	(*nameFinder)(nil).Close()
+}
+
+// TestNamesPanic: a panic of who looks is one of who ticks, with its words.
+func TestNamesPanic(t *testing.T) {
+	table, all := namedTable("/there/is/none", "/docker/"+someID)
+	defer table.names.Close()
+	table.names.look = func(*sample.Container) containerName { panic("the file's panic") }
+	table.wantNames(all)
+	defer func() {
+		if text, _ := recover().(string); !strings.HasPrefix(text, "the file's panic\ngoroutine ") {
+			t.Errorf("%q", text)
+		}
+	}()
+	answer(table)
+	t.Error("there was no panic")
 }
 
 // FuzzRuntimeFiles: whatever is in them, there is a name or none.
