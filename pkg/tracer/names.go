@@ -52,7 +52,9 @@ type foundName struct {
 // the pod that it is in.
 type containerName struct{ full, pod string }
 
-// naming is what is known of the name of one group.
+// naming is what is known of the name of one group. A name that was found stays: that
+// "docker rename" gave the container another one is not noticed, for it would take a
+// look at the files of all, again and again.
 type naming struct {
 	path      string // that it was for
 	container sample.Container
