@@ -80,22 +80,12 @@ func (b *Builder) Build(s *sample.Sample) *Frame {
 
 func (b *Builder) buildEvents(f *Frame) []Event {
 	var out []Event
-	groups := make(map[uint64]*CGroup, len(f.CGroups))
-	for _, g := range f.CGroups {
-		groups[g.ID] = g
-	}
 	for _, e := range f.Sample.Events {
 		n, ok := b.names[e.Inode]
 		if !ok {
 			n = b.gone[e.Inode]
 		}
-		group := ""
-		if g := groups[e.CGroupID]; g != nil {
-			group = g.Title()
-		} else if e.CGroup != "" {
-			group = (&CGroup{CGroup: sample.CGroup{Path: e.CGroup}}).Title()
-		}
-		out = append(out, Event{Event: e, Wall: b.wall(e.MonoNS), Listener: n.name, Program: n.program, Group: group})
+		out = append(out, Event{Event: e, Wall: b.wall(e.MonoNS), Listener: n.name, Program: n.program, Group: b.sched.titleOf(&e)})
 	}
 	return out
 }

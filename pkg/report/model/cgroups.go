@@ -17,6 +17,8 @@ type cgroupTotals struct {
 	sample.RunTimes
 	measured bool // they are
 	cfs      *sample.Bandwidth
+	path     string
+	title    string
 }
 
 // buildCGroups is nil where no cpu controller is to be seen.
@@ -39,6 +41,11 @@ func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 		}
 	}
 	titles(out)
+	for _, g := range out {
+		was := b.cgroups.known[g.ID].totals
+		was.path, was.title = g.Path, g.title
+		b.cgroups.set(g.ID, was, false)
+	}
 	if f.WaitsKnown() && !f.StallsKnown() && f.Measured(SignalThrottle) {
 		contendedUnlessHalted(out, f.Interval)
 	}
@@ -54,6 +61,19 @@ func (b *schedState) buildCGroups(f *Frame) []*CGroup {
 		)
 	})
 	return out
+}
+
+// titleOf is what the group of an event is called, or was when it was seen last: by
+// the time that its last events come it may be gone, and its id another's.
+func (b *schedState) titleOf(e *sample.Event) string {
+	g, ok := b.cgroups.known[e.CGroupID]
+	switch {
+	case ok && (g.tick == b.cgroups.tick || e.CGroup == "" || e.CGroup == g.totals.path):
+		return g.totals.title
+	case e.CGroup == "":
+		return ""
+	}
+	return (&CGroup{CGroup: sample.CGroup{Path: e.CGroup}}).Title()
 }
 
 // contendedUnlessHalted takes the waits of those for contention that no quota
@@ -95,7 +115,7 @@ func (b *schedState) buildCGroup(f *Frame, g *sample.CGroup) *CGroup {
 		out.Quota = ratio(float64(c.QuotaUS), float64(c.PeriodUS))
 	}
 	was, isNew, ok := b.cgroups.of(g.ID)
-	b.cgroups.set(g.ID, cgroupTotals{g.RunTimes, f.Sched != nil, g.CFS}, false)
+	b.cgroups.set(g.ID, cgroupTotals{RunTimes: g.RunTimes, measured: f.Sched != nil, cfs: g.CFS}, false)
 	if !ok || f.Interval <= 0 {
 		return out
 	}

@@ -105,6 +105,23 @@ func TestTitles(t *testing.T) {
 	}
 }
 
+// TestTitlesOfGone: an event of a group that is not listed any more has the title
+// that it had, unless its id is another's by now.
+func TestTitlesOfGone(t *testing.T) {
+	path := "/docker/" + someID
+	of := func(id uint64, path string) sample.Event {
+		return sample.Event{Kind: sample.EventThrottle, CGroupID: id, CGroup: path}
+	}
+	late := grouped(3, at(1, 0, "/", ""))
+	late.Events = []sample.Event{of(2, path), of(2, ""), of(2, "/system.slice/api.service"), of(3, path), of(3, "")}
+	f := frames(grouped(1, at(1, 0, "/", ""), at(2, 1, path, "web")), grouped(2), late)[2]
+	for i, want := range []string{"web (docker)", "web (docker)", "api.service", "docker 3f2a91c0b7de", ""} {
+		if got := f.Events[i].Group; got != want {
+			t.Errorf("event %d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 // FuzzTitle: whatever a group is called, its title is something, is text if its path
 // and name are, and only a path looks like one.
 func FuzzTitle(f *testing.F) {
