@@ -45,10 +45,14 @@ func titles(groups []*CGroup) {
 func rooted(path string) string { return "/" + strings.TrimLeft(path, "/") }
 
 func (g *CGroup) ownTitle() string {
+	name, kind, below, machine := machineOf(g.Path)
 	if c, ok := sample.ContainerOf(g.Path); ok {
-		return g.containerTitle(&c)
+		below = g.containerTitle(&c)
+		if !machine {
+			return below
+		}
 	}
-	if name, kind, below, ok := machineOf(g.Path); ok {
+	if machine {
 		return withBelow(name, below) + " (" + kind + ")"
 	}
 	return cmp.Or(unitOf(g.Path), rooted(g.Path))
@@ -103,14 +107,20 @@ func withBelow(name, below string) string {
 }
 
 // machineOf finds the system containers and virtual machines that have their name
-// in the path: "lxc.payload.NAME", "lxc/NAME", "machine-NAME.scope".
+// in the path: "lxc.payload.NAME", "lxc/NAME", "machine-NAME.scope", and
+// "systemd-nspawn@NAME.service".
 func machineOf(path string) (name, kind, below string, ok bool) {
 	path = strings.TrimLeft(path, "/")
 	if path, ok = strings.CutPrefix(path, "machine.slice/"); ok {
 		unit, below, _ := strings.Cut(path, "/")
-		name, scope := strings.CutSuffix(unit, ".scope")
-		name, machine := strings.CutPrefix(name, "machine-")
-		return unescape(name), "machine", below, scope && machine && name != ""
+		for _, around := range [][2]string{{"machine-", ".scope"}, {"systemd-nspawn@", ".service"}} {
+			name, begins := strings.CutPrefix(unit, around[0])
+			name, ends := strings.CutSuffix(name, around[1])
+			if begins && ends && name != "" {
+				return unescape(name), "machine", below, true
+			}
+		}
+		return "", "", "", false
 	}
 	for _, before := range []string{"lxc.payload.", "lxc.payload/", "lxc/"} {
 		if rest, ok := strings.CutPrefix(path, before); ok {

@@ -39,7 +39,12 @@ func TestTitle(t *testing.T) {
 		{"/lxc.monitor.web", "", "/lxc.monitor.web"},
 		{`/machine.slice/machine-qemu\x2d1\x2dvm1.scope/libvirt/emulator`, "", "qemu-1-vm1/libvirt/emulator (machine)"},
 		{"/machine.slice/machine-box.scope", "", "box (machine)"},
-		{"/machine.slice/systemd-nspawn@box.service/payload", "", "systemd-nspawn@box.service/payload"},
+		{"/machine.slice/systemd-nspawn@box.service/payload", "", "box/payload (machine)"},
+		{"/machine.slice/systemd-nspawn@.service/payload", "", "systemd-nspawn@.service/payload"},
+		// and the containers in them
+		{"/lxc.payload.web/system.slice/docker-" + someID + ".scope/a", "", "web/docker 3f2a91c0b7de/a (lxc)"},
+		{"/lxc/101/ns/kubepods/pod" + someUID + "/" + someID, "", "101/pod 1b2c3d4e/3f2a91c0b7de (lxc)"},
+		{"/machine.slice/systemd-nspawn@box.service/payload/machine.slice/libpod-" + someID + ".scope", "db", "box/db (podman) (machine)"},
 		// units
 		{"/system.slice/api.service", "", "api.service"},
 		{"/system.slice/api.service", "web-1", "api.service"}, // no container

@@ -21,8 +21,9 @@ type Container struct {
 	ID      string // 64 hexadecimal digits; "" for a pod's own group
 	Pod     string // uid of the Kubernetes pod, as Kubernetes writes it; "" outside of one
 	Below   string // path from the container's group on; "" for that group itself
-	// Inner is true inside another container, and below a user's own service
-	// manager: the host's runtimes know nothing of it.
+	// Inner is true inside another container or a machine, below a user's own service
+	// manager, and in what was delegated to a unit that is no runtime: the host's
+	// runtimes know nothing of it.
 	Inner bool
 }
 
@@ -44,7 +45,7 @@ var runtimeOf = map[string]string{
 // is the innermost. It reports false where none is named.
 func ContainerOf(path string) (Container, bool) {
 	var c Container
-	found, inKube, inner := false, false, false
+	found, inKube, inner, delegated := false, false, false, false
 	for at := 0; at < len(path); {
 		end := strings.IndexByte(path[at:], '/')
 		if end < 0 {
@@ -54,10 +55,11 @@ func ContainerOf(path string) (Container, bool) {
 		}
 		name, before, rest := path[at:end], path[:at], path[min(end+1, len(path)):]
 		at = end + 1
-		inner = inner || strings.HasPrefix(name, "user@") && strings.HasSuffix(name, ".service")
+		inner = inner || isMachine(name)
+		delegated = delegated || isDelegated(name)
 		inKube = inKube || strings.Contains(name, "kubepods")
 		if pod := podOf(name); pod != "" && inKube {
-			c, found = Container{Pod: pod, Below: rest, Inner: inner || c.ID != ""}, true
+			c, found = Container{Pod: pod, Below: rest, Inner: inner || delegated || c.ID != ""}, true
 		}
 		runtime, id := idOf(name)
 		if id == "" {
@@ -66,13 +68,45 @@ func ContainerOf(path string) (Container, bool) {
 		if runtime == "" {
 			runtime = runtimeAbove(before)
 		}
-		next := Container{Runtime: runtime, ID: id, Below: rest, Inner: inner || c.Inner || c.ID != ""}
+		next := Container{Runtime: runtime, ID: id, Below: rest, Inner: inner || c.Inner || c.ID != "" || delegated && !strings.HasPrefix(name, splitPodman)}
 		if c.ID == "" {
 			next.Pod = c.Pod
 		}
 		c, found = next, true
 	}
 	return c, found
+}
+
+// isMachine reports whether what is below a group of that name has a manager of its
+// own: LXC (src/lxc/cgroups/cgfsng.c), systemd-machined's machines, systemd-nspawn,
+// and a user's systemd.
+func isMachine(name string) bool {
+	unit, service := strings.CutSuffix(name, ".service")
+	scope, isScope := strings.CutSuffix(name, ".scope")
+	return name == "lxc" || name == "lxc.payload" || strings.HasPrefix(name, "lxc.payload.") ||
+		isScope && strings.HasPrefix(scope, "machine-") ||
+		service && (strings.HasPrefix(unit, "systemd-nspawn@") || strings.HasPrefix(unit, "user@"))
+}
+
+// splitPodman is how the groups of podman run --cgroups=split are called, which are
+// below the unit that started it.
+const splitPodman = "libpod-payload-"
+
+// isDelegated reports whether a unit may have made groups as it likes below its own,
+// and is none of the host's runtimes, some of which keep their containers there.
+func isDelegated(name string) bool {
+	if strings.HasSuffix(name, ".scope") {
+		return strings.HasPrefix(name, "session-")
+	}
+	if !strings.HasSuffix(name, ".service") {
+		return false
+	}
+	for _, runtime := range []string{"containerd", "docker", "crio", "cri-o", "kubelet", "k3s", "rke2"} {
+		if strings.Contains(name, runtime) { // also "snap.docker.dockerd.service"
+			return false
+		}
+	}
+	return true
 }
 
 // idOf takes a container's id from the name of its group.

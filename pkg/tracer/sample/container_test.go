@@ -52,6 +52,19 @@ func TestContainerOf(t *testing.T) {
 		"/machine.slice/machine-libpod_pod_" + other + ".slice/libpod-" + testID + ".scope": podman,
 		// rootless: a user's own
 		"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + testID + ".scope": {Runtime: RuntimePodman, ID: testID, Inner: true},
+		// in LXC, machines and what was delegated
+		"/lxc.payload.web/system.slice/docker-" + testID + ".scope":                                   {Runtime: RuntimeDocker, ID: testID, Inner: true},
+		"/lxc/101/ns/docker/" + testID:                                                                {Runtime: RuntimeDocker, ID: testID, Inner: true},
+		"/lxc.payload/web/kubepods/pod" + testUID:                                                     {Pod: testUID, Inner: true},
+		"/machine.slice/machine-box.scope/payload/system.slice/docker-" + testID + ".scope":           {Runtime: RuntimeDocker, ID: testID, Inner: true},
+		"/machine.slice/systemd-nspawn@box.service/payload/machine.slice/libpod-" + testID + ".scope": {Runtime: RuntimePodman, ID: testID, Inner: true},
+		"/machine.slice/systemd-nspawn@box.service/payload/a.service/libpod-payload-" + testID:        {Runtime: RuntimePodman, ID: testID, Inner: true},
+		"/system.slice/ci-runner.service/docker/" + testID:                                            {Runtime: RuntimeDocker, ID: testID, Inner: true},
+		"/system.slice/ci-runner.service/kubepods/pod" + testUID + "/crio-" + testID:                  {Runtime: RuntimeCRIO, ID: testID, Pod: testUID, Inner: true},
+		"/user.slice/user-0.slice/session-3.scope/docker/" + testID:                                   {Runtime: RuntimeDocker, ID: testID, Inner: true},
+		"/user.slice/user-0.slice/session-3.scope/libpod-payload-" + testID:                           podman,
+		"/system.slice/snap.docker.dockerd.service/docker/" + testID:                                  docker,
+		"/docker/" + testID + "/system.slice/nginx.service":                                           {Runtime: RuntimeDocker, ID: testID, Below: "system.slice/nginx.service"},
 		// amazon-ecs-agent/agent/taskresource/cgroup: v1, v2
 		"/ecs/" + testHex + "/" + testID:                                             docker,
 		"/ecstasks.slice/ecstasks-" + testHex + ".slice/docker-" + testID + ".scope": docker,
