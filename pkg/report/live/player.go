@@ -5,7 +5,9 @@ package live
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -76,6 +78,8 @@ type Player struct {
 	poke    context.CancelFunc // ends a wait
 	state   DeckState
 	whole   bool // state.Length is that of what was played to its end
+	// panicked is what another goroutine did that with.
+	panicked string
 }
 
 var _ Deck = (*Player)(nil)
@@ -144,8 +148,17 @@ func (p *Player) Run(ctx context.Context) (*report.Summary, error) {
 }
 
 // measure finds out how long the recording is. Where it cannot, that is known
-// when the end was seen.
+// when the end was seen. A panic is handed to Run: only there are deferred calls
+// that give a terminal back.
 func (p *Player) measure(ctx context.Context) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
+			p.poke()
+		}
+	}()
 	rec, err := p.o.Open()
 	if err != nil {
 		return

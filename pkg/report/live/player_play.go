@@ -67,6 +67,9 @@ func (p *Player) turn(ctx context.Context) error {
 	case !ok && t.end == nil: // something was pressed
 		return nil
 	case !ok, p.pace.paused && len(p.come) > 0:
+		if p.goal != nil {
+			p.arrive() // there is no tick at all
+		}
 		p.publish()
 		<-quiet.Done()
 		return nil
@@ -226,7 +229,11 @@ func (p *Player) obey(ctx context.Context) (quiet context.Context, done context.
 	p.mu.Lock()
 	presses := p.presses
 	p.presses, p.poke = nil, done
+	panicked := p.panicked
 	p.mu.Unlock()
+	if panicked != "" {
+		panic(panicked)
+	}
 	for _, k := range presses {
 		p.fail = ""
 		p.heed(k)
@@ -330,8 +337,8 @@ func (p *Player) note() bool {
 	if p.goal == nil {
 		s.At, s.AtEnd = p.at(), t.ended()
 	}
-	if err := t.broken(); err != nil && s.Error == "" {
-		s.Error = err.Error()
+	if s.Error == "" {
+		s.Error = t.fault()
 	}
 	if n := len(p.come); n > 0 {
 		switch last := p.come[n-1]; {

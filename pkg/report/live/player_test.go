@@ -397,10 +397,18 @@ func TestFrom(t *testing.T) {
 	})
 }
 
-// TestPlaysNothing: a recording without a tick.
+// TestPlaysNothing: a recording without a tick, from its begin and from elsewhere.
 func TestPlaysNothing(t *testing.T) {
-	c := &tape{once: true}
-	playing(t, PlayerOptions{Open: c.Open}, func(r *rig) {
+	for _, from := range []time.Duration{0, 5 * sec} {
+		playsNothing(t, PlayerOptions{Open: (&tape{once: true}).Open, From: from})
+	}
+}
+
+func playsNothing(t *testing.T, o PlayerOptions) {
+	playing(t, o, func(r *rig) {
+		if s := r.State(); !s.AtEnd || s.Error != "the recording has no samples" {
+			t.Errorf("from %s: %+v", o.From, s)
+		}
 		for a := PlayPause; a <= SeekTo; a++ {
 			r.press(a, sec)
 		}

@@ -90,6 +90,18 @@ func (t *track) broken() error {
 	return t.end
 }
 
+// fault is what the user is told of a recording that has no more, where it is more
+// than that.
+func (t *track) fault() string {
+	switch err := t.broken(); {
+	case err != nil:
+		return err.Error()
+	case t.ended() && t.n == 0:
+		return "the recording has no samples"
+	}
+	return ""
+}
+
 func (t *track) Close() error {
 	if t == nil {
 		return nil
