@@ -43,6 +43,9 @@ type Options struct {
 	Interval time.Duration
 	// Deck is what is replayed; nil: the trace is live.
 	Deck Deck
+	// Abort is called, on a goroutine of its own, where the user wants to leave again
+	// and the caller of Done has not closed the Screen yet; nil: nothing can be done.
+	Abort func()
 	// Dir is where snapshots go; "": the working directory.
 	Dir string
 
@@ -55,13 +58,19 @@ const (
 	redrawGap = 40 * time.Millisecond
 	// closeWait bounds the wait for a terminal that takes no output.
 	closeWait = time.Second
+	// Patience is for how long wishes to leave count as one: of who presses a key
+	// twice, or holds it.
+	Patience = time.Second
 )
 
 // Screen is the live table on a terminal, as a report.Sink. Step never waits
 // for the terminal: what it had no time to draw is overtaken by the next tick.
 type Screen struct {
 	opts Options
-	term tcell.Screen
+	jobs jobs
+
+	opening sync.Mutex   // Begin is at it
+	term    tcell.Screen // nil: not opened
 
 	mu     sync.Mutex
 	newest memory        // what was seen
@@ -71,6 +80,7 @@ type Screen struct {
 
 	quit     chan struct{} // the user wants to leave
 	quitOnce sync.Once
+	quitAt   time.Time
 	stop     chan struct{} // Close wants the loop to end
 	stopped  chan struct{} // it did
 	closing  sync.Once
@@ -111,6 +121,13 @@ func (s *Screen) Done() <-chan struct{} { return s.quit }
 
 // Begin implements report.Sink: it takes the terminal over.
 func (s *Screen) Begin(h *sample.Header) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	select {
+	case <-s.stop:
+		return errors.New("open terminal: the screen is closed")
+	default:
+	}
 	// No questions to the terminal: their answers come late over a slow line
 	// and land in the shell's input.
 	opts := []tcell.TerminfoScreenOption{tcell.OptNegotiation(false)}
@@ -126,10 +143,11 @@ func (s *Screen) Begin(h *sample.Header) error {
 		term, err = tcell.NewTerminfoScreenFromTty(&keyboard{Tty: tty}, opts...)
 	}
 	if err == nil {
+		s.jobs.watch()
 		err = term.Init()
 	}
 	if err != nil {
-		close(s.stopped)
+		s.jobs.unwatch()
 		return fmt.Errorf("open terminal: %w", err)
 	}
 	term.HideCursor()
@@ -138,8 +156,9 @@ func (s *Screen) Begin(h *sample.Header) error {
 		term.EnableMouse(tcell.MouseButtonEvents)
 	}
 	s.mu.Lock()
-	s.term, s.newest.Header = term, h
+	s.newest.Header = h
 	s.mu.Unlock()
+	s.term = term
 	go s.loop(term)
 	return nil
 }
@@ -195,21 +214,19 @@ func (s *Screen) redraw() {
 func (s *Screen) End(*report.Summary) error { return s.Close() }
 
 // Close gives the terminal back. It may be called at any time, more than once
-// and from a deferred function that recovers from a panic.
+// and from a deferred function that recovers from a panic. After it there is no Begin.
 func (s *Screen) Close() error {
 	s.closing.Do(func() {
-		s.mu.Lock()
-		term := s.term
-		s.mu.Unlock()
-		if term == nil {
-			return
-		}
 		close(s.stop)
 		restored := make(chan struct{})
 		go func() {
-			<-s.stopped
-			term.Fini()
-			close(restored)
+			defer close(restored)
+			s.opening.Lock() // a Begin that is under way ends first
+			defer s.opening.Unlock()
+			if s.term != nil {
+				<-s.stopped
+				s.term.Fini()
+			}
 		}()
 		select {
 		case <-restored:
@@ -220,11 +237,21 @@ func (s *Screen) Close() error {
 	return s.closeErr
 }
 
-func (s *Screen) leave() { s.quitOnce.Do(func() { close(s.quit) }) }
+// leave wants the trace to end; again, after some time, at once.
+func (s *Screen) leave() {
+	s.quitOnce.Do(func() {
+		s.quitAt = time.Now()
+		close(s.quit)
+	})
+	if s.opts.Abort != nil && time.Since(s.quitAt) > Patience {
+		go s.opts.Abort() // it closes the Screen, whose loop this is
+	}
+}
 
 // loop draws and reads keys until Close.
 func (s *Screen) loop(term tcell.Screen) {
 	defer close(s.stopped)
+	defer s.jobs.unwatch()
 	defer func() {
 		if r := recover(); r != nil {
 			term.Fini() // or the panic's text would be lost on the other screen
@@ -251,6 +278,12 @@ func (s *Screen) loop(term tcell.Screen) {
 				return
 			}
 			seat.handle(ev)
+		case <-s.jobs.stop:
+			seat.suspend()
+			seat.draw()
+		case <-s.jobs.cont:
+			seat.reopen()
+			seat.draw()
 		}
 	}
 }

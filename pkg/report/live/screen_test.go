@@ -4,6 +4,7 @@ package live
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -299,6 +300,76 @@ func TestStepNeverWaits(t *testing.T) {
 	}
 	close(stuck.free)
 	wait(t, s.stopped)
+}
+
+// TestCloseWhenever: before Begin and in the middle of it, Close leaves no terminal
+// behind that is not as it was.
+func TestCloseWhenever(t *testing.T) {
+	s, term := unopened(t, Options{})
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Begin(header()); err == nil || term.sent() != "" {
+		t.Errorf("Begin after Close: error %v, %q", err, term.sent())
+	}
+
+	s, term = unopened(t, Options{})
+	slow := &slowTerm{spy: term, begun: make(chan struct{}), free: make(chan struct{})}
+	s.opts.tty = slow
+	begun, closed := make(chan struct{}), make(chan struct{})
+	go func() { defer close(begun); s.Begin(header()) }()
+	<-slow.begun
+	go func() {
+		defer close(closed)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-s.stop
+	close(slow.free)
+	wait(t, begun)
+	wait(t, closed)
+	if out := term.sent(); strings.LastIndex(out, "\x1b[?1049l") < strings.LastIndex(out, "\x1b[?1049h") {
+		t.Errorf("the main screen was not restored: %q", out)
+	}
+
+	s, _ = unopened(t, Options{})
+	s.opts.tty = noTerm{vt.NewMockTerm()}
+	if err := s.Begin(header()); err == nil || s.Close() != nil {
+		t.Errorf("without a terminal: Begin %v, Close %v", err, s.Close())
+	}
+}
+
+// slowTerm begins when it is free to.
+type slowTerm struct {
+	*spy
+	begun, free chan struct{}
+}
+
+func (s *slowTerm) Start() error {
+	close(s.begun)
+	<-s.free
+	return s.spy.Start()
+}
+
+type noTerm struct{ vt.MockTerm }
+
+func (noTerm) Start() error { return errors.New("there is none") }
+
+// TestAbort: who presses q again, after some time, wants no more to be waited for.
+func TestAbort(t *testing.T) {
+	aborted := make(chan struct{}, 9)
+	s, term := open(t, Options{Abort: func() { aborted <- struct{}{} }})
+	term.SendRaw([]byte("qqqq"))
+	wait(t, s.Done())
+	term.SendRaw([]byte("?"))
+	term.await(t, "─ HELP ─")
+	if len(aborted) > 0 {
+		t.Error("it aborts at once")
+	}
+	s.quitAt = s.quitAt.Add(-2 * Patience)
+	term.SendRaw([]byte("\x03"))
+	wait(t, aborted)
 }
 
 type stuckTerm struct {
