@@ -5,6 +5,7 @@ package live
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,7 @@ type jobs struct {
 func (j *jobs) watch() {
 	j.cont = make(chan os.Signal, 1)
 	signal.Notify(j.cont, syscall.SIGCONT)
-	if !signal.Ignored(syscall.SIGTSTP) {
+	if runtime.GOOS == "linux" && !signal.Ignored(syscall.SIGTSTP) {
 		j.stop = make(chan os.Signal, 1)
 		signal.Notify(j.stop, syscall.SIGTSTP)
 	}
@@ -41,8 +42,7 @@ func (j *jobs) unwatch() {
 // be sudo; and returns when it goes on.
 func (j *jobs) stopped() {
 	if j.stop != nil {
-		signal.Stop(j.stop) // now it does what it does to any program
-		defer signal.Notify(j.stop, syscall.SIGTSTP)
+		defer byDefault(syscall.SIGTSTP)()
 	}
 	select {
 	case <-j.cont: // of before
