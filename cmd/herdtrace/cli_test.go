@@ -68,7 +68,11 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"replay", garbage, "--speed", "100"}, 2, "64"},
 		{[]string{"replay", garbage, "--speed", "NaN"}, 2, "0.125"},
 		{[]string{"replay", garbage, "--from", "-1s"}, 2, "from"},
+		{[]string{"replay", garbage, "--from", "10000h"}, 2, "8760h"},
+		{[]string{"-d", "10000h"}, 2, "8760h"},
 		{[]string{"--speed", "2"}, 2, "herdtrace replay"},
+		{[]string{"check", "--from", "2"}, 2, "herdtrace replay"},
+		{[]string{"version", "--speed", "2"}, 2, "herdtrace replay"},
 		{[]string{"--from", "2", "--", "true"}, 2, "herdtrace replay"},
 		{[]string{"check", "it"}, 2, "no arguments"},
 		{[]string{"replay", filepath.Join(dir, "missing")}, 1, "missing"},
@@ -86,6 +90,19 @@ func TestUsageErrors(t *testing.T) {
 		if out, stderr, code := cli(t, nil, args...); code != 0 || stderr != "" || !strings.HasPrefix(out, "herdtrace") {
 			t.Errorf("%v: exit %d, stderr %q", args, code, stderr)
 		}
+	}
+}
+
+// TestReplayFlagsInLines: who reads lines is told that nothing is played.
+func TestReplayFlagsInLines(t *testing.T) {
+	rec := recordingOf(t, "not-measured")
+	plain, _, _ := cli(t, nil, "replay", rec, "-b")
+	for _, flag := range []string{"--from=2", "--speed=64"} {
+		out, stderr, code := cli(t, nil, "replay", rec, "-b", flag)
+		if code != 0 || out != plain {
+			t.Errorf("%s: exit %d, stdout %q", flag, code, out)
+		}
+		oneLine(t, stderr, flag[:6], "no effect without the live screen")
 	}
 }
 

@@ -62,17 +62,27 @@ func tool(t testing.TB, name string) string {
 // somebody did and they cannot run.
 func needRoot(t testing.TB) {
 	t.Helper()
+	need(t, "root and BPF", func() bool { return os.Geteuid() == 0 })
+}
+
+// needTmux is needRoot for the tests that need no more than a terminal.
+func needTmux(t testing.TB) {
+	t.Helper()
+	need(t, "tmux", func() bool { _, err := exec.LookPath("tmux"); return err == nil })
+}
+
+func need(t testing.TB, what string, there func() bool) {
+	t.Helper()
 	asked := os.Getenv("HERDTRACE_ROOT_TESTS") != "" || os.Getenv("CI") != ""
-	if testing.Short() && !asked {
-		t.Skip("-short: it needs root and BPF")
+	switch {
+	case testing.Short() && !asked:
+		t.Skipf("-short: it needs %s", what)
+	case there():
+	case asked:
+		t.Fatalf("this test needs %s (sudo make test)", what)
+	default:
+		t.Skipf("it needs %s: sudo make test", what)
 	}
-	if os.Geteuid() == 0 {
-		return
-	}
-	if asked {
-		t.Fatal("this test needs root and BPF (sudo make test)")
-	}
-	t.Skip("it needs root and BPF: sudo make test")
 }
 
 // record is any record of the NDJSON output, and the lab's oracle.

@@ -22,7 +22,7 @@ const (
 	exitOwn       = 125 // herdtrace failed while a command ran
 	exitCannotRun = 126
 	exitNotFound  = 127
-	exitInterrupt = 130 // a second interrupt
+	exitInterrupt = 130 // left at a second interrupt, while something hung
 )
 
 // usageError is a command line that makes no sense, in one sentence.
@@ -84,11 +84,14 @@ var commands = map[string]func(o *options, args []string) error{
 
 func dispatch(args []string) error {
 	o, err := parse(args)
+	replays := err == nil && len(o.words) > 0 && o.words[0] == "replay"
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return printHelp(o)
 	case err != nil:
 		return err
+	case o.replayOnly() != "" && !replays:
+		return usagef("--%s is for herdtrace replay", o.replayOnly())
 	case o.version:
 		return printVersion()
 	case len(o.words) > 0:

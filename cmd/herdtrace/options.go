@@ -74,6 +74,9 @@ func (s seconds) Set(v string) error {
 	return nil
 }
 
+// longest bounds what is asked for by mistake.
+const longest = 365 * 24 * time.Hour
+
 // numbers is a list of numbers within bits.
 type numbers[T uint16 | uint32] struct {
 	list *[]T
@@ -163,7 +166,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.VarP(numbers[uint32]{&o.pids, 32, "pid"}, "pid", "p", "only listeners of these processes and their children")
 	f.VarP(numbers[uint16]{&o.ports, 16, "port"}, "port", "P", "only listeners on these ports")
 	f.VarP(seconds{&o.interval, sample.MinInterval, sample.MaxInterval}, "interval", "i", "time between two updates (top calls it -d)")
-	f.VarP(seconds{&o.duration, time.Millisecond, 1 << 62}, "duration", "d", "stop after this time")
+	f.VarP(seconds{&o.duration, time.Millisecond, longest}, "duration", "d", "stop after this time")
 	f.BoolVarP(&o.batch, "batch", "b", false, "lines instead of the live screen, also on a terminal")
 	f.StringVarP(&o.json, "json", "j", "", "one JSON object a line: header, interval, finding, event, summary; --json=`FILE` keeps them apart from a command's output")
 	f.Lookup("json").NoOptDefVal = "-"
@@ -174,7 +177,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.VarP(percent{&o.budget}, "budget", "", "what tracing may cost, in `PERCENT` of the whole machine; beyond it, it does without events, then looks at threads less often, then at signals a part of the time; off: no bound")
 	f.BoolVar(&o.noBPF, "no-bpf", false, "load no BPF program, as where the kernel refuses it: accepts, wake-ups, refused clients, idle cores beside waiting threads and the causes of waits are then not measured, the rest by /proc, cgroupfs and sock_diag")
 	f.VarP(factor{&o.speed}, "speed", "", "replay on the live screen `FACTOR` times as fast as it was recorded, from 0.125 to 64")
-	f.VarP(seconds{&o.from, 0, 1 << 62}, "from", "", "replay on the live screen from this time after the begin")
+	f.VarP(seconds{&o.from, 0, longest}, "from", "", "replay on the live screen from this time after the begin")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
 	f.BoolVar(&o.noMouse, "no-mouse", false, "leave the mouse to the terminal, which selects text with it")

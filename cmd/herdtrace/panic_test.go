@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
+	"github.com/herdtrace/herdtrace/pkg/report/live"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
@@ -26,6 +27,7 @@ var panics = map[string]string{
 	"reader": "the reader's panic", // on a goroutine of its own
 	"sink":   "the sink's panic",
 	"screen": "nil pointer dereference", // in the screen's loop
+	"length": "the length's panic",      // on a goroutine of its own
 }
 
 // panicAt shows samples on the terminal, and then panics.
@@ -46,6 +48,10 @@ func panicAt(where string) {
 		}
 	}
 	out.sinks = append(out.sinks, &panickySink{where, out})
+	if where == "length" {
+		play(context.Background(), &options{}, func() (live.Recording, error) { return panickyRecording{src}, nil }, out)
+		return
+	}
 	pipe(context.Background(), src, out)
 	fmt.Fprintln(os.Stderr, "there was no panic")
 }
@@ -65,6 +71,11 @@ func (p *panicky) Next(context.Context) (*sample.Sample, error) {
 	time.Sleep(10 * time.Millisecond) // a tick
 	return &sample.Sample{MonoNS: p.n}, nil
 }
+
+type panickyRecording struct{ sample.Source }
+
+func (panickyRecording) Length(context.Context) (time.Duration, error) { panic("the length's panic") }
+func (panickyRecording) Close() error                                  { return nil }
 
 type panickyReader struct{}
 

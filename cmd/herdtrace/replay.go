@@ -33,7 +33,10 @@ func replay(o *options, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interrupts(context.Background(), nil)
+	if name := o.replayOnly(); name != "" && out.live == nil {
+		complain(fmt.Errorf("--%s has no effect without the live screen: all of %s is read, at once", name, args[0]))
+	}
+	ctx, stop := interrupts(context.Background(), out, nil)
 	defer stop()
 	var sum *report.Summary
 	if out.live != nil {

@@ -21,7 +21,7 @@ import (
 // TestReplayOnTerminal: played to its end, and left, a recording leaves behind what
 // a replay in lines does.
 func TestReplayOnTerminal(t *testing.T) {
-	needRoot(t) // with tmux
+	needTmux(t)
 	const rec = "../../testdata/herd-cured.jsonl"
 	lines, stderr, code := cli(t, nil, "replay", rec, "--json")
 	if code != 0 {

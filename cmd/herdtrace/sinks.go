@@ -46,7 +46,7 @@ func newOutputs(o *options, setInterval func(time.Duration)) (*outputs, error) {
 	switch {
 	case o.json == "-":
 	case wantsScreen(o):
-		out.live = newScreen(live.Options{Color: colorOf(o.color), ASCII: o.ascii, NoMouse: o.noMouse, Recording: baseName(o.output), Interval: o.interval, SetInterval: setInterval})
+		out.live = newScreen(live.Options{Color: colorOf(o.color), ASCII: o.ascii, NoMouse: o.noMouse, Recording: baseName(o.output), Interval: o.interval, SetInterval: setInterval, Abort: out.abort})
 		lines.SummaryOnly = true
 		out.sinks = append(out.sinks, out.live, report.NewLine(text, lines))
 	default:

@@ -41,9 +41,13 @@ func whyNoScreen() string {
 		return "TERM is not set, so the terminal is not known"
 	case term == "dumb":
 		return "TERM is dumb, the screen cannot be drawn"
-	case !isTerminal(os.Stdin):
-		return "standard input is no terminal, so the screen would have no keys"
 	}
+	// The screen reads and writes this one, wherever standard input comes from.
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Sprintf("no terminal is in control of this session, so the screen would have no keys (%v)", err)
+	}
+	tty.Close()
 	// A terminal that does not know its size says 0.
 	w, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
 	if err == nil && (w.Col > 0 && w.Col < leastColumns || w.Row > 0 && w.Row < leastLines) {

@@ -27,10 +27,10 @@ func recordingOf(t *testing.T, name string) string {
 }
 
 // replayAt starts a replay at a terminal, and waits for the screen.
-func replayAt(t *testing.T, columns, lines int, recording string) *pty {
+func replayAt(t *testing.T, columns, lines int, recording string, flags ...string) *pty {
 	t.Helper()
 	p := openPTY(t, columns, lines)
-	p.start(person(), plainly, tool(t, "herdtrace"), "replay", recordingOf(t, recording))
+	p.start(person(), plainly, append([]string{tool(t, "herdtrace"), "replay", recordingOf(t, recording)}, flags...)...)
 	p.opened()
 	return p
 }
@@ -55,7 +55,7 @@ func TestTerminalRestored(t *testing.T) {
 		{"SIGQUIT", func(p *pty) { p.signal(unix.SIGQUIT) }, 2, []string{"SIGQUIT: quit", "goroutine 1 ", "main.main"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := replayAt(t, 120, 40, "herd-cured")
+			p := replayAt(t, 120, 40, "herd-cured", "--speed", "8")
 			p.redraws("7.9 wake-ups per connection") // a finding: some ticks were judged
 			tt.end(p)
 			p.ended(tt.code)
@@ -81,7 +81,7 @@ func (p *pty) signal(s syscall.Signal) {
 
 // TestEndOfRecording: the last picture stays until the user has seen enough.
 func TestEndOfRecording(t *testing.T) {
-	p := replayAt(t, 120, 40, "not-measured")
+	p := replayAt(t, 120, 40, "not-measured", "--speed", "8")
 	p.shows("END")
 	select {
 	case rc := <-p.rc:
@@ -91,6 +91,20 @@ func TestEndOfRecording(t *testing.T) {
 	if m := p.modes(); m == p.before {
 		t.Error("at the end of the recording the screen is gone")
 	}
+	p.press("q")
+	p.ended(0)
+	p.restored()
+}
+
+// TestPipedReplay: what comes through standard input has the screen, too, and no way
+// back.
+func TestPipedReplay(t *testing.T) {
+	p := openPTY(t, 160, 40)
+	p.start(person(), "cat "+recordingOf(t, "not-measured")+" | %s", tool(t, "herdtrace"), "replay", "-", "--speed", "8")
+	p.opened()
+	p.shows("END")
+	p.press(",")
+	p.redraws("there is no way back")
 	p.press("q")
 	p.ended(0)
 	p.restored()
@@ -149,7 +163,8 @@ func TestLinesOrScreen(t *testing.T) {
 		{name: "dumb", columns: 80, lines: 24, env: []string{"TERM=dumb"}, says: "TERM is dumb"},
 		{name: "no TERM", columns: 80, lines: 24, env: []string{"TERM="}, says: "TERM is not set"},
 		{name: "CI", columns: 80, lines: 24, env: []string{"CI=true"}, says: "CI is set"},
-		{name: "no keys", columns: 80, lines: 24, script: "%s </dev/null", says: "standard input is no terminal"},
+		{name: "standard input elsewhere", columns: 80, lines: 24, script: "%s </dev/null"},
+		{name: "no keys", columns: 80, lines: 24, script: "setsid %s", says: "no terminal is in control of this session"},
 		// Who asked for lines, or reads them elsewhere, knows.
 		{name: "batch", columns: 50, lines: 12, flags: []string{"-b"}, says: silent},
 		{name: "quiet", columns: 50, lines: 12, flags: []string{"-q"}, says: silent},

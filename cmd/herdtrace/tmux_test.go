@@ -115,9 +115,9 @@ const hostileHost = "web?[2J?3"
 // TestHostileInTerminal: names that are escape sequences have no effect on a real
 // terminal, and the picture keeps its frame.
 func TestHostileInTerminal(t *testing.T) {
-	needRoot(t)
+	needTmux(t)
 	const columns, lines = 80, 24
-	term := newTerminal(t, columns, lines, tool(t, "herdtrace")+" replay "+recordingOf(t, "hostile"))
+	term := newTerminal(t, columns, lines, tool(t, "herdtrace")+" replay "+recordingOf(t, "hostile")+" --speed 8")
 	for _, panel := range []string{"0", "1", "2", "3", "4", "5"} {
 		term.tmux("send-keys", panel)
 		term.shows(hostileHost, "q quit")

@@ -20,9 +20,6 @@ import (
 
 // trace is herdtrace without a subcommand: attach, and show until stopped.
 func trace(o *options) error {
-	if name := o.replayOnly(); name != "" {
-		return usagef("--%s is for herdtrace replay", name)
-	}
 	for _, pid := range o.pids {
 		if err := syscall.Kill(int(pid), 0); errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("trace process %d: there is none (pgrep finds it by name)", pid)
@@ -63,7 +60,7 @@ func trace(o *options) error {
 	if len(o.command) > 0 {
 		return traceCommand(o, t, out)
 	}
-	ctx, stop := interrupts(context.Background(), nil)
+	ctx, stop := interrupts(context.Background(), out, nil)
 	defer stop()
 	if o.duration > 0 {
 		var cancel context.CancelFunc
@@ -100,7 +97,7 @@ func traceCommand(o *options, t *tracer.Tracer, out *outputs) error {
 	if err := cmd.Start(); err != nil {
 		return exitError{startCode(err), fmt.Errorf("run %s: %w", o.command[0], err)}
 	}
-	ctx, stop := interrupts(context.Background(), func(sig os.Signal) {
+	ctx, stop := interrupts(context.Background(), out, func(sig os.Signal) {
 		if own {
 			syscall.Kill(-cmd.Process.Pid, sig.(syscall.Signal))
 		} else if sig != syscall.SIGINT {
