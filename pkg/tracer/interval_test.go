@@ -113,7 +113,7 @@ func TestSetInterval(t *testing.T) {
 			if s := next(); s.Self.IntervalNS != 0 {
 				t.Errorf("the first Sample says %d ns", s.Self.IntervalNS)
 			}
-			for _, d := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 200 * time.Millisecond} {
+			for _, d := range []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, 200 * time.Millisecond} {
 				set := make(chan error)
 				go func() { set <- tr.SetInterval(d) }()
 				at := next().MonoNS // of an hour's wait, at first
@@ -122,7 +122,7 @@ func TestSetInterval(t *testing.T) {
 				}
 				var gaps []time.Duration
 				var span time.Duration
-				for len(gaps) < 6 {
+				for len(gaps) < 3 {
 					s := next()
 					if s.Self.IntervalNS != uint64(d) {
 						t.Errorf("a Sample says %d ns, want %d", s.Self.IntervalNS, d)
@@ -133,7 +133,7 @@ func TestSetInterval(t *testing.T) {
 				for _, g := range gaps[1:] { // the first may have begun before
 					span += g
 				}
-				if n := len(gaps) - 1; span < time.Duration(n-1)*d || slices.Max(gaps) > time.Hour/2 {
+				if n := len(gaps) - 1; span < time.Duration(n-1)*d || slices.Max(gaps) > 10*time.Second {
 					t.Errorf("%d ticks, %s apart, took %s: %v", n, d, span, gaps)
 				}
 			}
