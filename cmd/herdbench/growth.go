@@ -164,21 +164,30 @@ func watchTicks(ctx context.Context, r *running, ticks int, rec *record) error {
 	if err := r.mark(); err != nil {
 		return err
 	}
-	start, before := time.Now(), r.cpu
-	for range ticks {
-		if err := await(ctx, second); err != nil {
+	start := time.Now()
+	if err := rec.eachTick(r.cmd.Process.Pid, r.cpu, ticks, func(int) error { return await(ctx, second) }); err != nil {
+		return err
+	}
+	rec.Programs = progs.take()
+	rec.Seconds = time.Since(start).Seconds()
+	return r.take(rec)
+}
+
+// eachTick notes the CPU time of a process in each of so many ticks, which next
+// waits for.
+func (rec *record) eachTick(pid int, before uint64, ticks int, next func(n int) error) error {
+	for n := range ticks {
+		if err := next(n); err != nil {
 			return err
 		}
-		now, err := cpuOf(r.cmd.Process.Pid)
+		now, err := cpuOf(pid)
 		if err != nil {
 			return err
 		}
 		rec.TickCPUNS = append(rec.TickCPUNS, now-before)
 		before = now
 	}
-	rec.Programs = progs.take()
-	rec.Seconds = time.Since(start).Seconds()
-	return r.take(rec)
+	return nil
 }
 
 func await(ctx context.Context, t *time.Ticker) error {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command herdbench measures what looking costs: herdtrace and its nearest
-// peers under the same loads, in alternation, and how herdtrace's own cost
-// grows with what there is to look at, and what the live screen adds. Every run is kept, one line of JSON
-// each, and the tables are made from these lines alone.
+// Command herdbench measures what looking costs: that of herdtrace and its
+// nearest peers, in alternation, under the same loads; how herdtrace's own grows
+// with what there is to look at; and what the live screen adds. Every run is kept,
+// one line of JSON each, and the tables are made from these lines alone.
 //
 // stdout is the tables, stderr is talk. Exit codes: 0 measured, 1 failed, 2
 // usage. Whether a target is met is in the table and no exit code: it takes a

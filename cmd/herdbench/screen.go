@@ -140,17 +140,12 @@ func (s *showing) measure(ctx context.Context, e *env, o *screenOptions, lines [
 	if err != nil {
 		return err
 	}
-	for _, line := range lines[1+screenLead:][:o.ticks] {
-		r.feed(line)
-		if err := r.await(ctx, second); err != nil {
-			return err
-		}
-		now, err := cpuOf(r.cmd.Process.Pid)
-		if err != nil {
-			return err
-		}
-		rec.TickCPUNS = append(rec.TickCPUNS, now-before)
-		before = now
+	err = rec.eachTick(r.cmd.Process.Pid, before, o.ticks, func(n int) error {
+		r.feed(lines[1+screenLead+n])
+		return r.await(ctx, second)
+	})
+	if err != nil {
+		return err
 	}
 	rec.Seconds, rec.Written = time.Since(start).Seconds(), r.sent.Load()-sent
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/herdtrace/herdtrace/cmd/internal/pty"
 )
 
 // replaying is a herdtrace replay at a terminal of its own. Its recording is a
@@ -55,7 +57,7 @@ func startReplay(e *env, s *showing) (*replaying, error) {
 	}
 	unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeBytes) // else it takes more switches
 	r.pipe = os.NewFile(uintptr(fd), path)
-	master, slave, err := openPTY(s.columns, s.lines)
+	master, slave, err := pty.Open(s.columns, s.lines)
 	if err != nil {
 		r.abandon()
 		return nil, err

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	term "github.com/herdtrace/herdtrace/cmd/internal/pty"
 )
 
 // pty is a terminal that keeps what it is sent, and a shell at it as a person
@@ -35,24 +37,13 @@ type pty struct {
 
 func openPTY(t *testing.T, columns, lines int) *pty {
 	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	master, slave, err := term.Open(uint16(columns), uint16(lines))
 	if err != nil {
-		t.Fatalf("open /dev/ptmx: %v", err)
-	}
-	p := &pty{t: t, master: os.NewFile(uintptr(fd), "/dev/ptmx"), rc: make(chan string, 1)}
-	t.Cleanup(func() { p.master.Close() })
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatalf("unlock terminal: %v", err)
-	}
-	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatalf("name terminal: %v", err)
-	}
-	if p.slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.slave.Close() })
-	p.resize(columns, lines)
+	p := &pty{t: t, master: master, slave: slave, rc: make(chan string, 1)}
+	t.Cleanup(func() { master.Close() })
+	t.Cleanup(func() { slave.Close() })
 	p.before = p.modes()
 	go p.drain()
 	return p

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+//go:build linux
+
+// Package pty makes terminals, for who measures and tests what is drawn on them.
+package pty
 
 import (
 	"fmt"
@@ -9,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPTY returns the two ends of a new terminal of that size.
-func openPTY(columns, lines uint16) (master, slave *os.File, err error) {
+// Open returns the two ends of a new terminal of that size.
+func Open(columns, lines uint16) (master, slave *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open terminal: %w", err)
