@@ -54,15 +54,27 @@ func weather(t *testing.T, recording string, r *rand.Rand) {
 		t.Error("it ended before q")
 	}
 	p.resize(100, 30)
-	// A key may have opened a prompt, which Esc closes; one after the other, for Esc
-	// and a letter at once is another key.
-	for n := 0; p.alive(); n++ {
-		p.press([]string{"\x1b", "q"}[n%2])
-		p.read()
-		time.Sleep(100 * time.Millisecond)
-	}
+	p.leave()
 	p.ended(0)
 	p.restored()
+}
+
+// leave presses q until that is a command: a key may have opened a prompt, which Esc
+// closes, or begun a paste, which Esc ends.
+func (p *pty) leave() {
+	p.t.Helper()
+	for end := time.Now().Add(60 * time.Second); p.alive(); {
+		if time.Now().After(end) {
+			p.t.Fatalf("q does not end it; it wrote %q", tail(p.sent()))
+		}
+		p.press("\x1b")
+		p.read()
+		time.Sleep(100 * time.Millisecond) // Esc and a letter at once is another key
+		p.press("q")
+		// A second q, live.Patience later, would not wait for its end.
+		for wait := time.Now().Add(3 * time.Second); p.alive() && time.Now().Before(wait); time.Sleep(10 * time.Millisecond) {
+		}
+	}
 }
 
 // read waits until the program has read all keys.
