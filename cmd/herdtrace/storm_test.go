@@ -101,7 +101,7 @@ func (p *pty) alive() bool {
 var stormKeys = []string{
 	"\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[5~", "\x1b[6~", "\x1b[H", "\x1b[F", "\x1bOA", "\x1bOP", "\x1bOQ", "\x1bOR",
 	"\x1b[15~", "\x1b[17~", "\x1b[18~", "\x1b[3~", "\x1b[Z", "\r", "\t", "\x7f", "\x1b", "\x0c", "\x12", "\x01", "\x02", "\x00",
-	"\x1b[1;5A", "\x1b[1;2D", "\x1bx", "\x1b[200~pasted\x1b[201~", "\x1b[I", "\x1b[O", "\xff\xfe", "ä", "日", "\x1b]0;title\x07", "\x1bP1$r0m\x1b\\",
+	"\x1b[1;5A", "\x1b[1;2D", "\x1bx", "\x1b[200~pasted\x1b[201~", "\x1b[200~never ended", "\x1b[201~", "\x1b[I", "\x1b[O", "\xff\xfe", "ä", "日", "\x1b]0;title\x07", "\x1bP1$r0m\x1b\\",
 	"/api\r", "/port:80\r", "/\x1b", "/comm:x\x7f\x7f", "\x1b[", "\x1b[<", "\x1b[?1;2c",
 }
 
