@@ -5,8 +5,6 @@ package live
 import (
 	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // byDefault has a signal do what it does to any program, until restore. Where
@@ -16,11 +14,11 @@ func byDefault(sig syscall.Signal) (restore func()) {
 	// The kernel's struct sigaction, whose zero is SIG_DFL, without a mask.
 	var none, was [4]uint64
 	const mask = 8 // bytes
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&none)), uintptr(unsafe.Pointer(&was)), mask, 0, 0)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&none)), uintptr(unsafe.Pointer(&was)), mask, 0, 0)
 	if errno != 0 {
 		return func() {}
 	}
 	return func() {
-		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&was)), 0, mask, 0, 0)
+		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&was)), 0, mask, 0, 0)
 	}
 }
