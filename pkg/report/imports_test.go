@@ -32,8 +32,10 @@ var mayImport = map[string][]string{
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
-	"cmd/herdbench": {module + "pkg/tracer/sample", module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
-	"cmd/herdvm":    {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	// The terminals of herdbench and of herdtrace's tests.
+	"cmd/internal/pty": {"golang.org/x/sys/unix"},
+	"cmd/herdbench":    {module + "cmd/internal/pty", module + "pkg/tracer/sample", module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdvm":       {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 }
 
 // listed is what go list says of a package.
