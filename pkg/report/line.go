@@ -67,21 +67,12 @@ func (l *Line) Begin(h *sample.Header) error {
 	}
 	for _, s := range h.Signals {
 		if s.Accuracy == sample.Unavailable {
-			if err := l.print("%s is not measured: %s", model.Printable(s.Name), Reason(&s)); err != nil {
+			if err := l.print("%s is not measured: %s", model.Printable(s.Name), model.RejectedFor(&s)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// Reason says why a signal is not measured, in the words of the last variant
-// that was tried.
-func Reason(s *sample.Signal) string {
-	if n := len(s.Rejected); n > 0 {
-		return model.Printable(s.Rejected[n-1].Error)
-	}
-	return "nothing was tried"
 }
 
 func signalLine(h *sample.Header) string {

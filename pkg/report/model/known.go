@@ -74,3 +74,12 @@ func (f *Frame) Claims(claimedNS, ranNS float64) bool {
 // EndsKnown reports whether it is known what threads did up to their end: not
 // where they are looked up now and then.
 func (f *Frame) EndsKnown() bool { return !f.RunqPolled() && !f.Sampled(SignalRunq) }
+
+// RejectedFor says why a signal is not measured, in the words of the last variant
+// that was tried. It is printable.
+func RejectedFor(s *sample.Signal) string {
+	if n := len(s.Rejected); n > 0 {
+		return Printable(s.Rejected[n-1].Error)
+	}
+	return "nothing was tried"
+}
