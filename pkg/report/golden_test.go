@@ -94,12 +94,12 @@ func replay(t testing.TB, in []byte, sinks ...Sink) *Summary {
 	return sum
 }
 
-// outputs are what the two text sinks make of a recording, by the golden's ending.
+// outputs are what the sinks make of a recording, by the golden's ending.
 func outputs(t testing.TB, in []byte) map[string][]byte {
 	t.Helper()
-	var line, ndjson bytes.Buffer
-	replay(t, in, NewLine(&line, LineOptions{}), NewJSON(&ndjson))
-	return map[string][]byte{"txt": line.Bytes(), "ndjson": ndjson.Bytes()}
+	var line, ndjson, md, junit bytes.Buffer
+	replay(t, in, NewLine(&line, LineOptions{}), NewJSON(&ndjson), NewMarkdown(&md), NewJUnit(&junit))
+	return map[string][]byte{"txt": line.Bytes(), "ndjson": ndjson.Bytes(), "md": md.Bytes(), "xml": junit.Bytes()}
 }
 
 // TestGolden: the bytes of each sink for each recording, which do not change by
@@ -148,7 +148,9 @@ func firstDifference(got, want []byte) string {
 func TestNoStaleGoldens(t *testing.T) {
 	known := make(map[string]bool)
 	for _, name := range recordings(t) {
-		known[name+".txt"], known[name+".ndjson"] = true, true
+		for _, ending := range []string{"txt", "ndjson", "md", "xml"} {
+			known[name+"."+ending] = true
+		}
 	}
 	files, err := os.ReadDir(testdata + "/golden")
 	if err != nil {
@@ -256,8 +258,8 @@ func FuzzReplay(f *testing.F) {
 			return
 		}
 		src := &tolerant{Reader: r}
-		var line, ndjson bytes.Buffer
-		sinks := []Sink{NewLine(&line, LineOptions{}), NewJSON(&ndjson)}
+		var line, ndjson, md, junit bytes.Buffer
+		sinks := []Sink{NewLine(&line, LineOptions{}), NewJSON(&ndjson), NewMarkdown(&md), NewJUnit(&junit)}
 		sum, err := Run(context.Background(), src, diagnose.DefaultLimits(), sinks...)
 		if err == nil {
 			err = End(sum, sinks...)
@@ -270,7 +272,11 @@ func FuzzReplay(f *testing.F) {
 				t.Fatalf("no JSON: %s", l)
 			}
 		}
-		for _, l := range strings.Split(line.String(), "\n") {
+		if md.Len() > MaxMarkdownBytes {
+			t.Fatalf("%d bytes of Markdown", md.Len())
+		}
+		wellFormed(t, junit.Bytes())
+		for _, l := range strings.Split(line.String()+md.String()+junit.String(), "\n") {
 			if l != model.Printable(l) {
 				t.Fatalf("not printable: %+q", l)
 			}

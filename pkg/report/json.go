@@ -197,6 +197,19 @@ type jsonSummary struct {
 	Findings        []jsonFinding `json:"findings"` // fewer, where they were too many to keep
 	Command         []string      `json:"command,omitempty"`
 	CommandExitCode *int          `json:"command_exit_code,omitempty"`
+	Gate            *jsonGate     `json:"gate,omitempty"`
+}
+
+// jsonGate is the verdict on the whole trace: pass, fail or inconclusive.
+type jsonGate struct {
+	Verdict    string          `json:"verdict"`
+	Conditions []jsonCondition `json:"conditions"`
+}
+
+type jsonCondition struct {
+	Condition string `json:"condition"` // that must not be true
+	Verdict   string `json:"verdict"`
+	Reason    string `json:"reason"`
 }
 
 func (j *JSON) write(v any) error {
@@ -331,6 +344,12 @@ func (j *JSON) End(s *Summary) error {
 	out.FindingsTotal = len(out.Findings) + s.Dropped
 	if s.Command != nil {
 		out.Command, out.CommandExitCode = s.Command.Args, &s.Command.ExitCode
+	}
+	if v := s.Verdict; v != nil {
+		out.Gate = &jsonGate{v.Outcome, make([]jsonCondition, 0, len(v.Conditions))}
+		for _, c := range v.Conditions {
+			out.Gate.Conditions = append(out.Gate.Conditions, jsonCondition{c.Text, c.Outcome, c.Reason})
+		}
 	}
 	return j.write(out)
 }

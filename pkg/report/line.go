@@ -174,13 +174,8 @@ func (l *Line) End(s *Summary) error {
 	}
 	head := fmt.Sprintf("herdtrace: %.1f s on %s (Linux %s, %d CPU)", f.Elapsed.Seconds(),
 		model.Printable(l.header.Host), model.Printable(l.header.Kernel), l.header.CPUs)
-	conns := f.Measured(model.SignalAccept) || f.Measured(model.SignalWake)
-	if f.Accept != nil && conns {
-		var conns uint64
-		for _, ln := range f.Accept.Listeners {
-			conns += ln.CompletionsTotal
-		}
-		head += fmt.Sprintf(", %d connections", conns)
+	if n, known := connections(f); known {
+		head += fmt.Sprintf(", %d connections", n)
 	}
 	if c := s.Command; c != nil {
 		head += fmt.Sprintf(", command `%s` exit %d", model.Printable(strings.Join(c.Args, " ")), c.ExitCode)
@@ -293,22 +288,38 @@ func (l *Line) listeners(f *model.Frame) error {
 func (l *Line) listener(f *model.Frame, ln *model.Listener) error {
 	accept, wake := f.MeasuredAt(ln, model.SignalAccept), f.MeasuredAt(ln, model.SignalWake)
 	accepts, wakes, both := counted(accept), counted(wake), counted(accept && wake)
-	wpc := "-"
-	if v := model.TotalWakeupsPerAccept(&ln.Listener); model.Known(v) && wake {
-		wpc = fmt.Sprintf("%.2f", v)
-	} else if !wake {
-		wpc = "?"
-	}
 	if err := l.print("  %s (%s, %s, %s): %s connections, %s accepts, %s EAGAIN (%s drain, %s wasted), %s wake-ups, %s per accept",
 		model.Printable(ln.Name), model.Printable(ln.Program), workersText(f, ln), model.Printable(ln.Wait),
 		counted(f.ConnsKnown(ln))(ln.CompletionsTotal), accepts(ln.AcceptsTotal), accepts(ln.AcceptEAGAINTotal), accepts(ln.DrainEAGAINTotal),
-		both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), wpc); err != nil {
+		both(ln.WastedWakeupsTotal), wakes(ln.WakeupsTotal), perAcceptText(f, ln)); err != nil {
 		return err
 	}
 	if text := queueText(ln); text != "" {
 		return l.print("    %s", text)
 	}
 	return nil
+}
+
+// perAcceptText is the herd factor since attach.
+func perAcceptText(f *model.Frame, ln *model.Listener) string {
+	if !f.MeasuredAt(ln, model.SignalWake) {
+		return "?"
+	}
+	if v := model.TotalWakeupsPerAccept(&ln.Listener); model.Known(v) {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return "-"
+}
+
+// connections are those of the listeners that the trace ends with.
+func connections(f *model.Frame) (n uint64, known bool) {
+	if f.Accept == nil || !f.Measured(model.SignalAccept) && !f.Measured(model.SignalWake) {
+		return 0, false
+	}
+	for _, l := range f.Accept.Listeners {
+		n += l.CompletionsTotal
+	}
+	return n, true
 }
 
 // workersText counts the workers; without BPF, those that were found waiting.

@@ -31,6 +31,9 @@ type Summary struct {
 	Dropped  int                // how many more there were, where they were too many to keep
 	Worst    Worst              // of all Frames
 	Command  *Command           // nil when none was run
+	// Verdict is nil without a gate. It is a sink before the others, which sets it
+	// when it ends.
+	Verdict *Verdict
 }
 
 // Command is how the traced command ended.

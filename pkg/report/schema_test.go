@@ -44,7 +44,9 @@ var pinned = map[string]struct {
 	"finding": {jsonFinding{}, "v type ts mono_ns id state severity subject evidence cause remedy verify outcome inode cpu cgroup_id pid values since until"},
 	"event": {jsonEvent{}, "v type ts mono_ns kind listener program inode cpu woken accept_queue_len syn_queue_len place client refused device " +
 		"cgroup cgroup_id duration_ns throttled_ns cores threads tids"},
-	"summary": {jsonSummary{}, "v type ts mono_ns elapsed_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores findings_total findings command command_exit_code"},
+	"summary":   {jsonSummary{}, "v type ts mono_ns elapsed_ns cost listeners netns cpus netrx cgroups processes cpu_sold_ratio cpu_sold_cores findings_total findings command command_exit_code gate"},
+	"gate":      {jsonGate{}, "verdict conditions"},
+	"condition": {jsonCondition{}, "condition verdict reason"},
 
 	"refusals":       {sample.Refusals{}, "accept_queue_syn accept_queue_ack accept_queue_cookie syn_queue"},
 	"retries":        {jsonRetries{}, "once twice three_to_five more"},
