@@ -30,8 +30,9 @@ var mayImport = map[string][]string{
 	"pkg/report/perfetto":          {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"pkg/report/live": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report",
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
-	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
-	"cmd/herdlab":   {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"pkg/report/gate": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
+	"cmd/herdtrace":   {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+	"cmd/herdlab":     {"github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	// The terminals of herdbench and of herdtrace's tests.
 	"cmd/internal/pty": {"golang.org/x/sys/unix"},
 	"cmd/herdbench":    {module + "cmd/internal/pty", module + "pkg/tracer/sample", module + "pkg/tracer/sample/sampletest", "github.com/cilium/ebpf", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
