@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -15,14 +16,16 @@ import (
 
 // Exit codes. A command's own code, or 128 + its signal, is passed on.
 const (
-	exitOK        = 0
-	exitFailed    = 1
-	exitUsage     = 2
-	exitHost      = 77  // this host cannot be traced
-	exitOwn       = 125 // herdtrace failed while a command ran
-	exitCannotRun = 126
-	exitNotFound  = 127
-	exitInterrupt = 130 // left at a second interrupt, while something hung
+	exitOK           = 0
+	exitFailed       = 1
+	exitUsage        = 2
+	exitGate         = 3   // what --fail-on says is true
+	exitInconclusive = 4   // it could not be measured
+	exitHost         = 77  // this host cannot be traced
+	exitOwn          = 125 // herdtrace failed while a command ran
+	exitCannotRun    = 126
+	exitNotFound     = 127
+	exitInterrupt    = 130 // left at a second interrupt, while something hung
 )
 
 // usageError is a command line that makes no sense, in one sentence.
@@ -77,7 +80,10 @@ func complain(err error) {
 // commands are what a first word may be.
 var commands = map[string]func(o *options, args []string) error{
 	"check":   check,
+	"record":  recordTrace,
 	"replay":  replay,
+	"report":  reportFile,
+	"metrics": metrics,
 	"version": func(*options, []string) error { return printVersion() },
 	"help":    func(o *options, _ []string) error { return printHelp(o) },
 }
@@ -99,8 +105,11 @@ func dispatch(args []string) error {
 		if !ok {
 			return usagef("%q is no command of herdtrace (to run it: herdtrace -- %s)", o.words[0], strings.Join(o.words, " "))
 		}
-		if len(o.command) > 0 {
+		if len(o.command) > 0 && o.words[0] != "record" {
 			return usagef("herdtrace %s takes no command after --", o.words[0])
+		}
+		if o.gate.judge != nil && !slices.Contains([]string{"record", "replay", "report"}, o.words[0]) {
+			return usagef("herdtrace %s has nothing to fail on (drop --fail-on)", o.words[0])
 		}
 		return cmd(o, o.words[1:])
 	}

@@ -39,6 +39,11 @@ type options struct {
 	noMouse   bool
 	version   bool
 
+	gate          gateOptions
+	reports       map[string]*string // the files of fileReports, by flag
+	githubSummary string
+	summaryOnly   bool // no line before the end
+
 	words   []string // before --
 	command []string // after it
 	flags   *pflag.FlagSet
@@ -172,6 +177,12 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.Lookup("json").NoOptDefVal = "-"
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no line for each interval, only findings and the summary")
 	f.StringVarP(&o.output, "output", "o", "", "record to this file (.gz compresses), for herdtrace replay")
+	o.reports = make(map[string]*string)
+	for _, r := range fileReports {
+		o.reports[r.flag] = f.String(r.flag, "", r.usage)
+	}
+	o.gate.addTo(f)
+	f.StringVar(&o.githubSummary, "github-summary", "", "append the Markdown to this `FILE`; in GitHub Actions it is the step's summary by itself")
 	f.StringVar(&o.readyFile, "ready-file", "", "create this file when everything is attached")
 	f.StringToStringVar(&o.variants, "variant", nil, "force how a signal is measured, e.g. accept=sys_exit")
 	f.VarP(percent{&o.budget}, "budget", "", "what tracing may cost, in `PERCENT` of the whole machine; beyond it, it does without events, then looks at threads less often, then at signals a part of the time; off: no bound")
@@ -209,8 +220,11 @@ func parse(args []string) (*options, error) {
 	default:
 		return o, usagef("--color is %q, it must be auto, always or never", o.color)
 	}
-	if o.output == "-" && o.json == "-" {
-		return o, usagef("--json and -o - both want standard output (name a file: --json=FILE or -o FILE)")
+	if both := o.wantStdout(); len(both) > 1 {
+		return o, usagef("%s and %s both want standard output (name a file: --json=FILE or -o FILE)", both[0], both[1])
+	}
+	if err := o.gate.prepare(o.flags); err != nil {
+		return o, err
 	}
 	if o.output == "-" && !o.quiet {
 		o.quiet = true // standard output belongs to the recording
@@ -227,6 +241,10 @@ overloaded one, packets lost on the way to a socket.
   sudo herdtrace -- wrk -d 30 http://...  trace while a command runs, pass its exit code on
 
 Usage: herdtrace [flags] [-- command args...]
+       herdtrace record -o FILE [-- command args...]
+                                          record, without the screen
+       herdtrace report FILE [flags]      the summary of a recording, and its reports as files
+       herdtrace metrics                  what --fail-on may refer to
        herdtrace replay FILE [flags]      the same screens from a recording, no root: to pause,
                                           step, seek, play faster or slower
        herdtrace check [--json]           what this host offers, what is missing, and the cure
@@ -234,8 +252,8 @@ Usage: herdtrace [flags] [-- command args...]
 
 Flags:
 %s
-Exit codes: 0 ok, 1 failed, 2 usage, 77 this host cannot be traced (check: or not
-with BPF), 125 herdtrace failed while the command ran, 126/127 the command cannot
+Exit codes: 0 ok, 1 failed, 2 usage, 3 what --fail-on says is true, 4 it could not be
+measured, 77 this host cannot be traced (check: or not with BPF), 125 herdtrace failed while the command ran, 126/127 the command cannot
 be run/found, else the command's own code (128+n for signal n).
 `, o.flags.FlagUsages())
 	return err

@@ -21,10 +21,15 @@ func replay(o *options, args []string) error {
 	if len(args) != 1 {
 		return usagef("herdtrace replay takes one recording: herdtrace replay FILE")
 	}
+	return replayFile(o, "replay", args[0])
+}
+
+// replayFile feeds the sinks from the recording at path.
+func replayFile(o *options, name, path string) error {
 	if o.output != "" {
-		return usagef("herdtrace replay does not record (drop -o)")
+		return usagef("herdtrace %s does not record (drop -o)", name)
 	}
-	r, err := sample.Open(args[0])
+	r, err := sample.Open(path)
 	if err != nil {
 		return err
 	}
@@ -40,7 +45,7 @@ func replay(o *options, args []string) error {
 	defer stop()
 	var sum *report.Summary
 	if out.live != nil {
-		sum, err = play(ctx, o, opener(args[0], r), out)
+		sum, err = play(ctx, o, opener(path, r), out)
 	} else {
 		sum, err = pipe(ctx, r, out)
 	}
@@ -48,7 +53,10 @@ func replay(o *options, args []string) error {
 		err = endErr
 	}
 	if err == nil && r.Truncated() {
-		fmt.Fprintf(os.Stderr, "herdtrace: %s ends in the middle of a line: its recorder was killed, all before that was used\n", args[0])
+		fmt.Fprintf(os.Stderr, "herdtrace: %s ends in the middle of a line: its recorder was killed, all before that was used\n", path)
+	}
+	if err == nil {
+		err = out.verdict(sum)
 	}
 	return err
 }

@@ -71,6 +71,9 @@ func trace(o *options) error {
 	if endErr := report.End(sum, out.sinks...); err == nil {
 		err = endErr
 	}
+	if err == nil {
+		err = out.verdict(sum)
+	}
 	return err
 }
 
@@ -127,10 +130,11 @@ func traceCommand(o *options, t *tracer.Tracer, out *outputs) error {
 	if err != nil {
 		return exitError{exitOwn, err}
 	}
-	if rc != 0 {
+	judged := out.verdict(sum)
+	if rc != 0 { // the command's own failure comes first
 		return exitError{code: rc}
 	}
-	return nil
+	return judged
 }
 
 func startCode(err error) int {
