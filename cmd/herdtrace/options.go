@@ -253,8 +253,9 @@ Usage: herdtrace [flags] [-- command args...]
 Flags:
 %s
 Exit codes: 0 ok, 1 failed, 2 usage, 3 what --fail-on says is true, 4 it could not be
-measured, 77 this host cannot be traced (check: or not with BPF), 125 herdtrace failed while the command ran, 126/127 the command cannot
-be run/found, else the command's own code (128+n for signal n).
+measured, 77 this host cannot be traced (check: or not with BPF), 125 herdtrace failed
+while the command ran, 126/127 the command cannot be run/found, else the command's own
+code (128+n for signal n), which comes before 3 and 4.
 `, o.flags.FlagUsages())
 	return err
 }

@@ -195,7 +195,7 @@ func mdText(s string) string {
 	s = model.Printable(s)
 	var out strings.Builder
 	for i, r := range s {
-		if strings.ContainsRune("\\`*_[]<>&|~#@$\"", r) || r == ':' && startsMore(s[i+1:]) || r == '.' && strings.HasSuffix(strings.ToLower(s[:i]), "www") {
+		if strings.ContainsRune("\\`*_[]<>&|~#@$\"", r) || r == ':' && startsMore(s[i+1:]) || r == '.' && strings.EqualFold(s[max(i-3, 0):i], "www") {
 			fmt.Fprintf(&out, "&#%d;", r)
 			continue
 		}
