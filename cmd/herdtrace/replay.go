@@ -39,7 +39,7 @@ func replayFile(o *options, name, path string) error {
 		return err
 	}
 	if name := o.replayOnly(); name != "" && out.live == nil {
-		complain(fmt.Errorf("--%s has no effect without the live screen: all of %s is read, at once", name, args[0]))
+		complain(fmt.Errorf("--%s has no effect without the live screen: all of %s is read, at once", name, path))
 	}
 	ctx, stop := interrupts(context.Background(), out, nil)
 	defer stop()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/live"
+	"github.com/herdtrace/herdtrace/pkg/report/perfetto"
 )
 
 // fileReport is a sink that writes one file, which its flag names.
@@ -24,6 +25,7 @@ type fileReport struct {
 var fileReports = []fileReport{
 	{"summary-md", "write the summary to this `FILE`, as GitHub's Markdown", func(w io.Writer) report.Sink { return report.NewMarkdown(w) }},
 	{"junit", "write a test case for each pathology, and for each condition of --fail-on, to this `FILE`, as JUnit's XML", func(w io.Writer) report.Sink { return report.NewJUnit(w) }},
+	{"perfetto", "write a trace for ui.perfetto.dev to this `FILE`", func(w io.Writer) report.Sink { return perfetto.New(w) }},
 }
 
 // outputs are the sinks that the flags and the environment ask for.

@@ -61,7 +61,7 @@ func (t *Trace) watchGaps(f *model.Frame) {
 			why = "measured a part of the time, to save its cost"
 		case f.Measured(s.Name):
 		case s.Accuracy == sample.Unavailable:
-			why = "not measured: " + text(report.Reason(s))
+			why = "not measured: " + text(model.RejectedFor(s))
 		default:
 			why = "not measured, to save its cost"
 		}
