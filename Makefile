@@ -95,6 +95,12 @@ lint: ## gofmt, go vet, clang-format
 	GOARCH=arm64 $(GO) vet ./...
 	clang-format-19 --dry-run -Werror bpf/*.h bpf/*.c
 
+.PHONY: test-html
+test-html: ## Look at HTML reports in headless Chromium; pages and pictures stay in build/html
+	@$(call need,chromium,chromium,looking at pages)
+	mkdir -p build/html
+	HERDTRACE_HTML_TESTS='$(CURDIR)/build/html' $(GO) test -count=1 -run 'TestChromium$$' ./pkg/report/html
+
 .PHONY: fuzz
 fuzz: ## Fuzz what reads untrusted bytes, FUZZTIME (20s) each
 	@for t in $$(grep -rlE '^func Fuzz' --include='*_test.go' . ); do \

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"pkg/report/perfetto":          {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"pkg/report/live": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report",
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
+	"pkg/report/html": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"pkg/report/gate": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"cmd/herdtrace":   {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
 	"cmd/herdlab":     {"github.com/spf13/pflag", "golang.org/x/sys/unix"},

@@ -9,7 +9,7 @@ import (
 
 // maxBins bounds the time axis. When a run outgrows it, neighbouring bins are
 // merged, so that a long run takes no more memory than a short one.
-const maxBins = 480
+const maxBins = 320
 
 // axis is the time axis that all plots share: bins of one width from the first
 // Sample on.
@@ -83,6 +83,34 @@ func (m *means) total(from, to int) float64 {
 	var sum float64
 	for i := from; i < min(to, len(m.sum)); i++ {
 		sum += float64(m.sum[i])
+	}
+	return sum
+}
+
+// counts is how many of something there were, by bin. It takes no room while there
+// are none.
+type counts struct{ v []float32 }
+
+// add spreads n over the bins [from, to).
+func (c *counts) add(from, to int, n float64) {
+	if !(n > 0) || math.IsInf(n, 0) {
+		return
+	}
+	for len(c.v) < to {
+		c.v = append(c.v, 0)
+	}
+	for i := from; i < to; i++ {
+		c.v[i] += float32(n / float64(to-from))
+	}
+}
+
+func (c *counts) fold() { c.v = foldBy(c.v, add) }
+
+// total is how many there were in the bins [from, to).
+func (c *counts) total(from, to int) float64 {
+	var sum float64
+	for i := from; i < min(to, len(c.v)); i++ {
+		sum += float64(c.v[i])
 	}
 	return sum
 }

@@ -24,20 +24,28 @@ const (
 	mostGauged = 8192
 )
 
-// subject is whom a finding is about, and what it says.
+// subject is what a finding says, and about whom: a listener's inode, the number of
+// a core or process, or the id of a cgroup; 0 for the host.
 type subject struct {
-	id    string
-	inode uint64
-	cpu   int
-	group uint64
-	pid   uint32
+	what uint8 // an index of measures
+	on   uint64
 }
 
-func subjectOf(f *diagnose.Finding) subject {
-	if diagnose.OfHost(f.ID) { // what it names first may change
-		return subject{id: f.ID, cpu: -1}
+// subjectOf is not ok for a finding that nothing is measured of.
+func subjectOf(f *diagnose.Finding) (s subject, ok bool) {
+	i := slices.IndexFunc(measures, func(m measure) bool { return m.id == f.ID })
+	if i < 0 {
+		return s, false
 	}
-	return subject{f.ID, f.Inode, f.CPU, f.CGroupID, f.PID}
+	s.what = uint8(i)
+	switch {
+	case diagnose.OfHost(f.ID): // what it names first may change
+	case f.CPU >= 0:
+		s.on = uint64(f.CPU)
+	default:
+		s.on = max(f.Inode, f.CGroupID, uint64(f.PID)) // it has one of them
+	}
+	return s, true
 }
 
 // raising tells the findings of one subject apart.
@@ -46,7 +54,10 @@ type raising struct {
 	since int64
 }
 
-func raisingOf(f *diagnose.Finding) raising { return raising{subjectOf(f), f.Since.UnixNano()} }
+func raisingOf(f *diagnose.Finding) (k raising, ok bool) {
+	s, ok := subjectOf(f)
+	return raising{s, f.Since.UnixNano()}, ok
+}
 
 // point is a value at a tick that came so long after the first.
 type point struct {
@@ -70,7 +81,7 @@ type strips struct {
 // gauged is what was measured at one tick of all that a finding may be about.
 type gauged struct {
 	at time.Duration
-	v  map[subject]float64
+	v  map[subject]float32
 }
 
 // step takes a tick, and the findings that it raised.
@@ -81,7 +92,7 @@ func (s *strips) step(t *report.Step) {
 		clear(now.v)
 		s.recent = slices.Delete(s.recent, 0, 1)
 	} else {
-		now.v = make(map[subject]float64)
+		now.v = make(map[subject]float32)
 	}
 	gauge(t.Frame, now.v)
 	s.recent = append(s.recent, now)
@@ -99,7 +110,10 @@ func (s *strips) step(t *report.Step) {
 
 // raise begins the strip of f with the ticks before.
 func (s *strips) raise(f *diagnose.Finding, at time.Duration) {
-	k := raisingOf(f)
+	k, ok := raisingOf(f)
+	if !ok {
+		return
+	}
 	if e := s.of[k]; e != nil { // it got worse
 		e.severity = max(e.severity, f.Severity)
 		return
@@ -133,104 +147,121 @@ func (s *strips) forget(for_ diagnose.Severity) bool {
 }
 
 func (k raising) before(other raising) bool {
-	a, b := k.of, other.of
-	return cmp.Or(cmp.Compare(k.since, other.since), cmp.Compare(a.id, b.id), cmp.Compare(a.inode, b.inode),
-		cmp.Compare(a.cpu, b.cpu), cmp.Compare(a.group, b.group), cmp.Compare(a.pid, b.pid)) < 0
+	return cmp.Or(cmp.Compare(k.since, other.since), cmp.Compare(k.of.what, other.of.what), cmp.Compare(k.of.on, other.of.on)) < 0
 }
 
 func (g *gauged) of(on subject) point {
 	v, ok := g.v[on]
 	if !ok {
-		v = math.NaN()
+		return point{g.at, math.NaN()}
 	}
-	return point{g.at, v}
+	return point{g.at, float64(v)}
 }
 
 // measure is what a strip draws of a finding.
 type measure struct {
+	id    string // of the finding
 	name  string
 	form  func(float64) string
 	least float64 // the top of the scale is no lower
 }
 
-var measures = map[string]measure{
-	"accept-herd":              {"wake-ups per connection", num, 1},
-	"accept-stall":             {"connections in the accept queue", num, 4},
-	"accept-skew":              {"of a core: its busiest worker", percent, 1},
-	"accept-queue-overflow":    {"refusals per second", num, 1},
-	"accept-queue-wait":        {"~seconds in the accept queue", num, 0.1},
-	"syn-queue-overflow":       {"SYNs refused or answered by cookie, per second", num, 1},
-	"netrx-imbalance":          {"of the core's time in softirqs", percent, 1},
-	"runq-pile":                {"threads that wait for the core", num, 2},
-	"cputime-hidden":           {"of the core's time that /proc/stat does not show", percent, 0.5},
-	"cfs-throttle":             {"of its periods throttled", percent, 1},
-	"cfs-throttle-below-quota": {"of its periods throttled", percent, 1},
-	"cputime-frozen":           {"cores used beyond what /proc claims", num, 0.5},
-	"netdev-backlog-drop":      {"packets dropped per second", num, 1},
-	"cpu-oversold":             {"cores sold by quotas for each one that there is", cores, 1},
+// The indices of measures.
+const (
+	ofHerd = iota
+	ofStall
+	ofSkew
+	ofOverflow
+	ofQueueWait
+	ofSynQueue
+	ofNetRX
+	ofPile
+	ofHidden
+	ofThrottle
+	ofBelowQuota
+	ofFrozen
+	ofBacklogDrop
+	ofOversold
+)
+
+var measures = []measure{
+	ofHerd:        {"accept-herd", "wake-ups per connection", num, 1},
+	ofStall:       {"accept-stall", "connections in the accept queue", num, 4},
+	ofSkew:        {"accept-skew", "of a core: its busiest worker", percent, 1},
+	ofOverflow:    {"accept-queue-overflow", "refusals per second", num, 1},
+	ofQueueWait:   {"accept-queue-wait", "~seconds in the accept queue", num, 0.1},
+	ofSynQueue:    {"syn-queue-overflow", "SYNs refused or answered by cookie, per second", num, 1},
+	ofNetRX:       {"netrx-imbalance", "of the core's time in softirqs", percent, 1},
+	ofPile:        {"runq-pile", "threads that wait for the core", num, 2},
+	ofHidden:      {"cputime-hidden", "of the core's time that /proc/stat does not show", percent, 0.5},
+	ofThrottle:    {"cfs-throttle", "of its periods throttled", percent, 1},
+	ofBelowQuota:  {"cfs-throttle-below-quota", "of its periods throttled", percent, 1},
+	ofFrozen:      {"cputime-frozen", "cores used beyond what /proc claims", num, 0.5},
+	ofBacklogDrop: {"netdev-backlog-drop", "packets dropped per second", num, 1},
+	ofOversold:    {"cpu-oversold", "cores sold by quotas for each one that there is", cores, 1},
 }
 
 // gauge measures what findings may be about.
-func gauge(f *model.Frame, into map[subject]float64) {
-	set := func(on subject, v float64) {
+func gauge(f *model.Frame, into map[subject]float32) {
+	set := func(what uint8, on uint64, v float64) {
 		if model.Known(v) && len(into) < mostGauged {
-			into[on] = v
+			into[subject{what, on}] = float32(v)
 		}
 	}
 	if f.NetRX != nil {
-		set(subject{id: "netdev-backlog-drop", cpu: -1}, f.NetRX.DroppedPerS)
+		set(ofBacklogDrop, 0, f.NetRX.DroppedPerS)
 	}
 	if f.CGroups != nil {
-		set(subject{id: "cpu-oversold", cpu: -1}, f.Sold.Ratio)
+		set(ofOversold, 0, f.Sold.Ratio)
 	}
 	if f.Accept != nil {
 		for _, l := range f.Accept.Listeners {
-			gaugeListener(l, func(id string, v float64) { set(subject{id: id, inode: l.Inode, cpu: -1}, v) })
+			gaugeListener(l, set)
 		}
 	}
 	for i := range f.CPUs {
 		c := &f.CPUs[i]
-		on := func(id string, v float64) { set(subject{id: id, cpu: c.CPU.CPU}, v) }
+		on := uint64(c.CPU.CPU)
 		if model.Known(c.NetRXRatio) {
-			on("netrx-imbalance", c.NetRXRatio)
+			set(ofNetRX, on, c.NetRXRatio)
 		} else {
-			on("netrx-imbalance", c.SoftIRQRatio)
+			set(ofNetRX, on, c.SoftIRQRatio)
 		}
 		if c.Runq != nil {
-			on("runq-pile", c.Runq.Waiting)
-			on("cputime-hidden", max(c.Runq.BusyRatio-c.BusyRatio, 0))
+			set(ofPile, on, c.Runq.Waiting)
+			set(ofHidden, on, max(c.Runq.BusyRatio-c.BusyRatio, 0))
 		}
 	}
 	for _, g := range f.CGroups {
 		if g.CFS != nil {
-			set(subject{id: "cfs-throttle", cpu: -1, group: g.ID}, g.ThrottledRatio)
-			set(subject{id: "cfs-throttle-below-quota", cpu: -1, group: g.ID}, g.ThrottledRatio)
+			set(ofThrottle, g.ID, g.ThrottledRatio)
+			set(ofBelowQuota, g.ID, g.ThrottledRatio)
 		}
 	}
 	if f.Sched != nil {
 		for i := range f.Sched.Processes {
 			p := &f.Sched.Processes[i]
-			set(subject{id: "cputime-frozen", cpu: -1, pid: p.PID}, p.Run-p.Claimed)
+			set(ofFrozen, uint64(p.PID), p.Run-p.Claimed)
 		}
 	}
 }
 
-func gaugeListener(l *model.Listener, set func(id string, v float64)) {
-	set("accept-herd", l.WakeupsPerAccept)
+func gaugeListener(l *model.Listener, set func(what uint8, on uint64, v float64)) {
+	set(ofHerd, l.Inode, l.WakeupsPerAccept)
 	if l.Group != nil && l.Group.Top != nil && l.Group.TopAt == l {
-		set("accept-skew", l.Group.Top.RunRatio)
+		set(ofSkew, l.Inode, l.Group.Top.RunRatio)
 	}
 	q := l.Queue
 	if q == nil {
 		return
 	}
-	set("accept-stall", float64(l.AcceptQueueLen))
-	set("accept-queue-overflow", q.RefusalsPerS-q.SynPerS)
-	set("syn-queue-overflow", q.SynPerS+q.CookiesPerS)
+	set(ofStall, l.Inode, float64(l.AcceptQueueLen))
+	set(ofOverflow, l.Inode, q.RefusalsPerS-q.SynPerS)
+	set(ofSynQueue, l.Inode, q.SynPerS+q.CookiesPerS)
 	switch {
 	case model.Known(q.WaitS):
-		set("accept-queue-wait", q.WaitS)
+		set(ofQueueWait, l.Inode, q.WaitS)
 	case l.AcceptQueueLen == 0:
-		set("accept-queue-wait", 0)
+		set(ofQueueWait, l.Inode, 0)
 	}
 }

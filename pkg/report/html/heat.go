@@ -18,20 +18,20 @@ import (
 const (
 	// mostCells bounds a heat map, mostRows its height, mostColumns the steps of a
 	// line: they are most of the page's size.
-	mostCells   = 7000
+	mostCells   = 9600
 	mostRows    = 128
 	mostColumns = 200
 )
 
 // plot is one picture, with what must be said beside it.
 type plot struct {
-	ID, Title string
-	Note      string // how to read it
-	Missing   string // why there is none
-	Height    string
-	Label     string // for who cannot see it
-	Legend    []swatch
-	Marks     []mark
+	ID, Title, Short string
+	Note             string // how to read it
+	Missing          string // why there is none
+	Height           string
+	Label            string // for who cannot see it
+	Legend           []swatch
+	Marks            []mark
 }
 
 // swatch is an entry of a legend.
@@ -87,7 +87,7 @@ type heatRow struct {
 // heatSpec is a heat map of cores.
 type heatSpec struct {
 	rows   []heatRow
-	bounds [6]float64 // from which on a value is of level 1 ... 6
+	bounds [7]float64 // from which on a value is of level 1 ... 7
 	fair   float64    // where a fair bar would end, NaN: there are no bars
 	head   string     // of the right margin
 	bands  []band
@@ -147,28 +147,41 @@ func (h *heatSpec) draw(t *timeline) *drawing {
 	d.rect(inkBack, plotLeft, top, plotRight-plotLeft, bottom-top, "")
 	h.cells(d, c, top, each)
 	d.axis(t.scale(), top, bottom, 12)
-	if h.head != "" {
+	full := 2 * h.fair // of the longest bar
+	for _, r := range h.rows {
+		full = max(full, r.bar)
+	}
+	labelled := int(math.Ceil(11 / each)) // each so many-th row
+	if labelled == 1 || !math.IsNaN(h.fair) {
 		d.text(inkFaint, plotRight+12, top-6, "start", h.head).Size = "11"
 	}
-	labelled := int(math.Ceil(11 / each))
 	for i, r := range h.rows {
 		y := top + each*float64(i)
 		if i%labelled == 0 {
 			d.text(inkText, plotLeft-8, y+each/2+4, "end", r.label)
 			if labelled == 1 && r.value != "" {
-				d.text(inkText, plotWidth-4, y+each/2+4, "end", r.value)
+				x, anchor := float64(plotWidth-4), "end" // beside the bars
+				if math.IsNaN(h.fair) {
+					x, anchor = plotRight+12, "start"
+				}
+				d.text(inkText, x, y+each/2+4, anchor, r.value)
 			}
 		}
 		if !math.IsNaN(h.fair) && r.bar > 0 {
-			d.rect(inkIdealBar, plotRight+12, y+each*0.15, max(90*min(r.bar, 1), 0.5), each*0.7, "")
+			d.rect(inkShare, plotRight+12, y+each*0.15, max(barWidth*min(r.bar/full, 1), 0.5), each*0.7, "")
 		}
 		d.rect(inkHover, 0, y, plotWidth, each, r.title).Fill = "none"
 	}
 	if !math.IsNaN(h.fair) {
-		x := plotRight + 12 + 90*h.fair
+		x := plotRight + 12 + barWidth*h.fair/full
 		d.path(inkLimit, fmt.Sprintf("M%s %sV%s", coord(x), coord(top), coord(bottom)), "an even share")
 	}
-	s := t.scale()
+	h.outlines(d, t.scale(), top, each)
+	return d
+}
+
+// outlines are those of the findings.
+func (h *heatSpec) outlines(d *drawing, s *scale, top, each float64) {
 	for _, b := range h.bands {
 		i := slices.IndexFunc(h.rows, func(r heatRow) bool { return r.first <= b.cpu && b.cpu <= r.last })
 		if i < 0 {
@@ -177,11 +190,13 @@ func (h *heatSpec) draw(t *timeline) *drawing {
 		x := s.x(b.from)
 		d.rect(outline(b.severity), x, top+each*float64(i), max(s.x(b.to)-x, 2), each, b.title)
 	}
-	return d
 }
 
-// inkIdealBar is that of a share.
-var inkIdealBar = ink{"ba", "#7aa6d8", "none", ""}
+// barWidth is that of the greatest share.
+const barWidth = 90
+
+// inkShare is that of a share.
+var inkShare = ink{"ba", "#7aa6d8", "none", ""}
 
 func outline(s diagnose.Severity) ink {
 	if s == diagnose.Crit {

@@ -159,7 +159,7 @@ func check(t *testing.T, name string, page []byte) {
 			t.Errorf("%s: a link to #%s, which is not there", name, to)
 		}
 	}
-	for _, bad := range []string{"<script", "style=", "url(", "@import", "http:", "https:", "javascript", "%!", "ZgotmplZ"} {
+	for _, bad := range []string{"<script", "style=", "url(", "@import", "javascript", "%!", "ZgotmplZ"} {
 		if bytes.Contains(page, []byte(bad)) {
 			t.Errorf("%s: %q is in it", name, bad)
 		}

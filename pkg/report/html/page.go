@@ -22,10 +22,11 @@ var source string
 
 var tmpl = template.Must(template.New("page").Parse(source))
 
-// mostFindings bounds those that are told in full, mostFacts lists of what the
-// header has.
+// mostFindings bounds those that are told in full, mostBrief those after them in a
+// line each, mostFacts lists of what the header has.
 const (
-	mostFindings = 40
+	mostFindings = 20
+	mostBrief    = 60
 	mostFacts    = 32
 )
 
@@ -38,7 +39,8 @@ type page struct {
 	Verdict  string
 	Under    []string // what must be said right below it
 	Findings []findingView
-	More     string // findings
+	Brief    []string // those that are told in a line
+	More     string   // findings
 	When     *plot
 	Plots    []*plot
 	Tables   []*table
@@ -74,7 +76,13 @@ func (r *Report) page(sum *report.Summary) *page {
 	for i := range e.findings[:min(len(e.findings), mostFindings)] {
 		p.Findings = append(p.Findings, r.finding(&e.findings[i], e))
 	}
-	if n := len(e.findings) - len(p.Findings); n > 0 {
+	rest := e.findings[len(p.Findings):]
+	for i := range rest[:min(len(rest), mostBrief)] {
+		f := &rest[i]
+		from, _ := e.raised(f)
+		p.Brief = append(p.Brief, fmt.Sprintf("%s %s at %s: %s", strings.ToUpper(f.Severity.String()), f.ID, clock(from, false), clip(f.Subject, mostName)))
+	}
+	if n := len(rest) - len(p.Brief); n > 0 {
 		p.More = fmt.Sprintf("And %s, which the text report tells.", model.Plural(n, "more finding"))
 	}
 	p.When = r.findingsPlot(e)
@@ -123,7 +131,7 @@ func (r *Report) verdict(p *page, e *ending) {
 	if gone > 0 && gone < crit+warn {
 		p.Under = append(p.Under, fmt.Sprintf("%d of them were gone by the end.", gone))
 	} else if gone > 0 {
-		p.Under = append(p.Under, "Gone by the end.")
+		p.Under = append(p.Under, map[bool]string{true: "It was gone by the end.", false: "All of them were gone by the end."}[gone == 1])
 	}
 	if e.Dropped > 0 {
 		p.Under = append(p.Under, fmt.Sprintf("%s came and went before these.", model.Plural(e.Dropped, "milder finding")))

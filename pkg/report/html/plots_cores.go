@@ -12,13 +12,13 @@ import (
 
 // runqPlot shows where threads queued for a core.
 func (r *Report) runqPlot(sum *ending) *plot {
-	p := &plot{ID: "runq", Title: "Run queues"}
+	p := &plot{ID: "runq", Title: "Run queues", Short: "Run queues"}
 	all := r.time.coresByNumber()
 	if missing := r.missing(model.SignalRunq, anyCore(all, func(k *coreTrack) bool { return len(k.queue.v) > 0 })); missing != "" {
 		p.Missing = missing
 		return p
 	}
-	h := &heatSpec{fair: math.NaN(), bounds: [6]float64{0.05, 1.05, 2, 4, 8, 16}, head: "longest", bands: sum.bands("runq-pile", "cputime-hidden")}
+	h := &heatSpec{fair: math.NaN(), bounds: [7]float64{0.05, 0.5, 1.05, 2, 4, 8, 16}, head: "longest", bands: sum.bands("runq-pile", "cputime-hidden")}
 	h.rows = rowsOf(all, func(those []*coreTrack) heatRow {
 		most := 0.0
 		for _, k := range those {
@@ -31,16 +31,16 @@ func (r *Report) runqPlot(sum *ending) *plot {
 		}
 	})
 	d := h.draw(r.time)
-	p.Note = fmt.Sprintf("Threads that ran or waited at each core: the busiest interval in each %s. Above 1, threads wait; dark beside empty means that threads wait while other cores have nothing to do. Those that a CPU quota stops are not counted.",
+	p.Note = fmt.Sprintf("Threads that ran or waited at each core: the busiest interval in each %s. Above 1, threads wait; a long queue beside empty ones means that they wait while other cores have nothing to do. Those that a CPU quota stops are not counted.",
 		r.time.columns(mostCells/max(len(h.rows), 1)).each())
 	p.Label = "heat map of the run queue of each core over time"
-	p.Legend = rampLegend("idle", "up to 1", "1 to 2", "2 to 4", "4 to 8", "8 to 16", "16 and more")
+	p.Legend = rampLegend("idle", "up to 0.5", "up to 1", "1 to 2", "2 to 4", "4 to 8", "8 to 16", "16 and more")
 	return p.drawn(d)
 }
 
 // netrxPlot shows which cores serve the network.
 func (r *Report) netrxPlot(sum *ending) *plot {
-	p := &plot{ID: "netrx", Title: "NET_RX softirq by core"}
+	p := &plot{ID: "netrx", Title: "NET_RX softirq by core", Short: "NET_RX"}
 	all := r.time.coresByNumber()
 	timed := anyCore(all, func(k *coreTrack) bool { return len(k.netrx.sum) > 0 })
 	counted := anyCore(all, func(k *coreTrack) bool { return len(k.packets.sum) > 0 })
@@ -63,7 +63,7 @@ func (r *Report) netrxPlot(sum *ending) *plot {
 			most = max(most, known(of(k).at(i, i+1)))
 		}
 	}
-	h := &heatSpec{fair: 1 / float64(max(len(all), 1)), head: "share of all", bounds: [6]float64{0.005, 0.05, 0.15, 0.3, 0.6, 0.85}, bands: sum.bands("netrx-imbalance")}
+	h := &heatSpec{fair: 1 / float64(max(len(all), 1)), head: "share of all", bounds: [7]float64{0.005, 0.02, 0.05, 0.15, 0.3, 0.6, 0.85}, bands: sum.bands("netrx-imbalance")}
 	form := percent
 	if !timed {
 		form = func(v float64) string { return num(v) + " packets/s" }
@@ -95,7 +95,7 @@ func (r *Report) netrxPlot(sum *ending) *plot {
 	} else {
 		p.Note = "Packets per second by core (its time is not measured). The bars at the right are the cores' shares of all; the line in them is an even share."
 	}
-	p.Legend = rampLegend("less than "+form(b[0]), "from "+form(b[0]), form(b[1]), form(b[2]), form(b[3]), form(b[4]), form(b[5])+" and more")
+	p.Legend = rampLegend("less than "+form(b[0]), "from "+form(b[0]), form(b[1]), form(b[2]), form(b[3]), form(b[4]), form(b[5]), form(b[6])+" and more")
 	return p.drawn(d)
 }
 

@@ -21,9 +21,9 @@ const (
 
 // herdPlot shows what listeners wake beside what they accept.
 func (r *Report) herdPlot(*ending) *plot {
-	p := &plot{ID: "herd", Title: "Wake-ups against connections"}
+	p := &plot{ID: "herd", Title: "Wake-ups against connections", Short: "Wake-ups"}
 	all := r.time.listeners.byWeight()
-	if missing := r.missing(model.SignalWake, true); missing != "" {
+	if missing := r.missing(model.SignalWake, r.accept); missing != "" {
 		p.Missing = missing
 		return p
 	}
@@ -42,10 +42,13 @@ func (r *Report) herdPlot(*ending) *plot {
 	all = all[:min(len(all), plottedListeners)]
 	const each = 104.0
 	d := &drawing{height: each*float64(len(all)) + 24}
+	for i := range all {
+		d.rect(inkBack, plotLeft, each*float64(i)+8, plotRight-plotLeft, each-22, "")
+	}
+	d.axis(r.time.scale(), 8, each*float64(len(all))-6, 12)
 	for i, k := range all {
 		r.herdRow(d, k, each*float64(i)+8, each-22)
 	}
-	d.axis(r.time.scale(), 8, each*float64(len(all))-6, 12)
 	return p.drawn(d)
 }
 
@@ -59,10 +62,9 @@ func (r *Report) herdRow(d *drawing, k *listenerTrack, top, height float64) {
 	}
 	most = nice(most)
 	y := func(v float64) float64 { return top + height*(1-v/most) }
-	d.rect(inkBack, plotLeft, top, plotRight-plotLeft, height, "")
 	d.path(inkWaste, stepArea(c.n, c.x, func(i int) float64 { return y(max(wakes(i), conns(i))) }, func(i int) float64 { return y(conns(i)) }), "")
-	d.path(inkIdeal, stepLine(c.n, c.x, func(i int) float64 { return y(conns(i)) }), "")
 	d.path(inkWakes, stepLine(c.n, c.x, func(i int) float64 { return y(wakes(i)) }), "")
+	d.path(inkIdeal, stepLine(c.n, c.x, func(i int) float64 { return y(conns(i)) }), "") // thinner, so that both are seen where they are equal
 	factor := k.woken / k.served
 	title := fmt.Sprintf("%s (%s): %s wake-ups for %s connections", k.name, k.program, num(k.woken), num(k.served))
 	r.rowLabels(d, top, height, most, k.name, k.program, "/s")
@@ -91,7 +93,7 @@ type aQueue struct {
 // queuePlot shows the queues of the listeners that refused most, or came nearest
 // to it.
 func (r *Report) queuePlot(*ending) *plot {
-	p := &plot{ID: "queues", Title: "Accept and SYN queues against their limits"}
+	p := &plot{ID: "queues", Title: "Accept and SYN queues against their limits", Short: "Queues"}
 	var all []aQueue
 	for _, k := range r.time.listeners.byWeight() {
 		if k.accept.measured && (k.accept.top > 0 || k.accept.refusals > 0) {
@@ -101,7 +103,7 @@ func (r *Report) queuePlot(*ending) *plot {
 			all = append(all, aQueue{k, "SYN queue", &k.syn})
 		}
 	}
-	if missing := r.missing(model.SignalListen, true); missing != "" {
+	if missing := r.missing(model.SignalListen, r.queues); missing != "" {
 		p.Missing = missing
 		return p
 	}
@@ -119,10 +121,13 @@ func (r *Report) queuePlot(*ending) *plot {
 	all = all[:min(len(all), plottedListeners)]
 	const each = 116.0
 	d := &drawing{height: each*float64(len(all)) + 24}
+	for i := range all {
+		d.rect(inkBack, plotLeft, each*float64(i)+10, plotRight-plotLeft, each-44, "")
+	}
+	d.axis(r.time.scale(), 10, each*float64(len(all))-6, 12)
 	for i, q := range all {
 		r.queueRow(d, q, each*float64(i)+10, each-44)
 	}
-	d.axis(r.time.scale(), 10, each*float64(len(all))-6, 12)
 	return p.drawn(d)
 }
 
@@ -132,12 +137,11 @@ func (r *Report) queueRow(d *drawing, q aQueue, top, height float64) {
 	c := r.time.columns(mostColumns)
 	length := func(i int) float64 { return q.length.at(c.bin(i), c.bin(i+1)) }
 	most := max(q.top, 1)
-	if !q.noLimit && (float64(q.limit) <= 8*most || q.refusals > 0) {
+	if !q.noLimit {
 		most = max(most, float64(q.limit))
 	}
 	most *= 1.1
 	y := func(v float64) float64 { return top + height*(1-v/most) }
-	d.rect(inkBack, plotLeft, top, plotRight-plotLeft, height, "")
 	d.path(inkQueue, stepArea(c.n, c.x, func(i int) float64 { return y(length(i)) }, func(i int) float64 {
 		if math.IsNaN(length(i)) {
 			return math.NaN()
@@ -145,10 +149,9 @@ func (r *Report) queueRow(d *drawing, q aQueue, top, height float64) {
 		return y(0)
 	}), "")
 	limit := "limit " + count(uint64(q.limit))
-	switch {
-	case q.noLimit:
+	if q.noLimit {
 		limit = "limit not known"
-	case float64(q.limit) <= most:
+	} else {
 		d.path(inkLimit, fmt.Sprintf("M%d %sH%d", plotLeft, coord(y(float64(q.limit))), plotRight), limit)
 	}
 	ticks(d, inkRefuse, c, &q.refused, top+height+3)
@@ -168,7 +171,7 @@ func (r *Report) queueRow(d *drawing, q aQueue, top, height float64) {
 
 // ticks are below a plot where something was counted: 4 to 16 high, by its
 // logarithm.
-func ticks(d *drawing, k ink, c columns, of *means, y float64) {
+func ticks(d *drawing, k ink, c columns, of *counts, y float64) {
 	var b strings.Builder
 	for i := range c.n {
 		n := of.total(c.bin(i), c.bin(i+1))

@@ -14,8 +14,8 @@ import (
 
 // throttlePlot shows when quotas stopped which cgroups.
 func (r *Report) throttlePlot(*ending) *plot {
-	p := &plot{ID: "throttle", Title: "CPU quotas: when cgroups were throttled"}
-	if missing := r.missing(model.SignalThrottle, true); missing != "" {
+	p := &plot{ID: "throttle", Title: "CPU quotas: when cgroups were throttled", Short: "Quotas"}
+	if missing := r.missing(model.SignalThrottle, r.groups); missing != "" {
 		p.Missing = missing
 		return p
 	}
@@ -35,15 +35,18 @@ func (r *Report) throttlePlot(*ending) *plot {
 	const each = 40.0
 	d := &drawing{height: each*float64(len(all)) + 30}
 	c := r.time.columns(mostColumns)
+	for i := range all {
+		d.rect(inkBack, plotLeft, each*float64(i)+6, plotRight-plotLeft, each-8, "")
+	}
+	d.axis(r.time.scale(), 6, each*float64(len(all)), 12)
 	for i, k := range all {
 		top := each*float64(i) + 6
-		d.rect(inkBack, plotLeft, top, plotRight-plotLeft, each-8, "")
 		y := func(v float64) float64 { return top + (each-8)*(1-min(v, 1)) }
 		share := func(i int) float64 { return k.share.at(c.bin(i), c.bin(i+1)) }
 		d.path(inkStop, stepArea(c.n, c.x, func(i int) float64 { return y(share(i)) }, func(i int) float64 { return y(0 * share(i)) }), "")
 		d.text(inkText, 0, top+13, "start", model.WithoutMiddle(k.title, 26))
 		used := k.used.at(0, r.time.bins)
-		d.text(inkFaint, 0, top+28, "start", fmt.Sprintf("uses %s of %s cores", cores(used), cores(k.quota)))
+		d.text(inkFaint, 0, top+28, "start", fmt.Sprintf("uses %s cores, quota %s", cores(used), cores(k.quota)))
 		d.text(inkText, plotRight+12, top+13, "start", fmt.Sprintf("%s of %s", num(float64(k.throttled)), num(float64(k.periods))))
 		worst := ""
 		if k.worstNS > 0 {
@@ -52,7 +55,6 @@ func (r *Report) throttlePlot(*ending) *plot {
 		}
 		d.rect(inkHover, 0, top, plotWidth, each-8, fmt.Sprintf("%s: throttled in %d of %d periods, stopped %s in all over its cores %s", k.title, k.throttled, k.periods, span(float64(k.stoppedNS)), worst))
 	}
-	d.axis(r.time.scale(), 6, each*float64(len(all)), 12)
 	return p.drawn(d)
 }
 
@@ -67,16 +69,18 @@ func (r *Report) findingsPlot(sum *ending) *plot {
 	d := &drawing{height: each*float64(len(all)) + 28}
 	s := r.time.scale()
 	for i := range all {
+		d.rect(inkBack, plotLeft, each*float64(i)+4, plotRight-plotLeft, each-4, "")
+	}
+	d.axis(s, 4, each*float64(len(all))+2, 12)
+	for i := range all {
 		f := &all[i]
 		top := each*float64(i) + 4
 		from, to := sum.raised(f)
-		d.rect(inkBack, plotLeft, top, plotRight-plotLeft, each-4, "")
 		d.text(inkText, 0, top+13, "start", model.WithoutMiddle(f.ID, 26))
 		x := s.x(from)
 		d.rect(severityInk(f.Severity), x, top+3, max(s.x(to)-x, 2), each-10, f.Severity.String()+" "+f.ID+": "+clip(f.Subject, mostName))
 		d.text(inkFaint, plotRight+12, top+13, "start", model.WithoutMiddle(aboutWhom(f), 20))
 	}
-	d.axis(s, 4, each*float64(len(all))+2, 12)
 	if n := len(sum.findings) - len(all); n > 0 {
 		p.Note = fmt.Sprintf("And %s.", model.Plural(n, "more finding"))
 	}
@@ -113,8 +117,9 @@ const (
 
 // stripPlot is the evidence of one finding.
 func (r *Report) stripPlot(f *diagnose.Finding, sum *ending) *plot {
-	e, m := r.strips.of[raisingOf(f)], measures[f.ID]
-	if e == nil || m.form == nil || len(e.points) < 2 {
+	k, ok := raisingOf(f)
+	e, m := r.strips.of[k], measures[k.of.what]
+	if !ok || e == nil || len(e.points) < 2 {
 		return nil
 	}
 	most := m.least
@@ -134,6 +139,7 @@ func (r *Report) stripPlot(f *diagnose.Finding, sum *ending) *plot {
 	d.rect(inkBack, x0, y0, x1-x0, y1-y0, "")
 	from, to := sum.raised(f)
 	d.rect(ink{"ra", "#f1e3e3", "none", ""}, s.x(from), y0, max(s.x(to)-s.x(from), 1), y1-y0, "raised")
+	d.axis(s, y0, y1, 6)
 	n := len(e.points)
 	x := func(i int) float64 {
 		switch {
@@ -157,11 +163,10 @@ func (r *Report) stripPlot(f *diagnose.Finding, sum *ending) *plot {
 		}
 		return y1
 	}), "")
-	d.text(inkText, x0, 11, "start", m.name).Size = "11"
+	d.text(inkText, x0, 11, "start", m.name+"; shaded: while it was raised").Size = "11"
 	d.text(inkFaint, x0-6, y0+9, "end", m.form(top)).Size = "11"
 	d.text(inkFaint, x0-6, y1, "end", "0").Size = "11"
-	d.axis(s, y0, y1, 6)
-	d.path(severityOutline(f.Severity), fmt.Sprintf("M%s %sV%s", coord(s.x(from)), coord(y0-4), coord(y1)), "raised")
+	d.path(severityOutline(f.Severity), fmt.Sprintf("M%s %sV%s", coord(s.x(from)), coord(y0), coord(y1)), "raised")
 	p := &plot{Label: m.name + " around when it was raised"}
 	return p.drawn(d)
 }

@@ -25,7 +25,6 @@ type mark struct {
 	Width               string // of the stroke
 	D                   string // of a path
 	Transform           string
-	Fixed               bool // the stroke is not scaled
 	Title               string
 
 	Text   string
@@ -46,8 +45,8 @@ var (
 	inkBack   = ink{"bk", "#f6f6f4", "none", ""}
 	inkText   = ink{"tx", "#333333", "none", ""}
 	inkFaint  = ink{"ft", "#666666", "none", ""}
-	inkIdeal  = ink{"id", "none", "#1c6dc9", "1.6"}
-	inkWakes  = ink{"wk", "none", "#c2410c", "1.6"}
+	inkIdeal  = ink{"id", "none", "#1c6dc9", "1.2"}
+	inkWakes  = ink{"wk", "none", "#c2410c", "2.6"}
 	inkWaste  = ink{"ws", "#fbd9c3", "none", ""}
 	inkQueue  = ink{"qu", "#cfe0f3", "#1c6dc9", "1.2"}
 	inkLimit  = ink{"li", "none", "#b00020", "1.4"}
@@ -64,8 +63,8 @@ var (
 
 // ramp colours the levels of a heat map; level 0 is the background.
 var ramp = []ink{
-	{}, {"h1", "none", "#c6dbef", ""}, {"h2", "none", "#fde3a7", ""}, {"h3", "none", "#fbbf5d", ""},
-	{"h4", "none", "#f08a3c", ""}, {"h5", "none", "#d6492a", ""}, {"h6", "none", "#8f1022", ""},
+	{}, {"h1", "none", "#dce9f6", ""}, {"h2", "none", "#b3d0ec", ""}, {"h3", "none", "#fde3a7", ""}, {"h4", "none", "#fbbf5d", ""},
+	{"h5", "none", "#f08a3c", ""}, {"h6", "none", "#d6492a", ""}, {"h7", "none", "#8f1022", ""},
 }
 
 // drawing is a plot in the making.

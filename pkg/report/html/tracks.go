@@ -191,8 +191,8 @@ type listenerTrack struct {
 // queueTrack is one of a listener's two queues over time.
 type queueTrack struct {
 	length   peaks
-	refused  means // per second
-	cookies  means // per second
+	refused  counts
+	cookies  counts
 	limit    uint32
 	noLimit  bool
 	measured bool
@@ -249,8 +249,8 @@ func (k *queueTrack) add(m moment, length, limit uint32, noLimit bool, refusedPe
 	k.measured = true
 	k.limit, k.noLimit, k.about = limit, noLimit, k.about || about
 	k.length.add(m.from, m.to, float64(length))
-	k.refused.add(m.from, m.to, refusedPerS, m.seconds)
-	k.cookies.add(m.from, m.to, cookiesPerS, m.seconds)
+	k.refused.add(m.from, m.to, refusedPerS*m.seconds)
+	k.cookies.add(m.from, m.to, cookiesPerS*m.seconds)
 	k.top = max(k.top, float64(length))
 	k.refusals += known(refusedPerS) * m.seconds
 	k.sent += known(cookiesPerS) * m.seconds
