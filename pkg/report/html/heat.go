@@ -91,6 +91,7 @@ type heatSpec struct {
 	fair   float64    // where a fair bar would end, NaN: there are no bars
 	head   string     // of the right margin
 	bands  []band
+	gaps   bool // once drawn: some cells are not known
 }
 
 // band is the time in which a finding was raised, of one core.
@@ -232,6 +233,7 @@ func (h *heatSpec) cells(d *drawing, c columns, top, each float64) {
 			k = ramp[level]
 		}
 		if p := paths[level].String(); p != "" {
+			h.gaps = h.gaps || level == len(ramp)
 			m := d.path(k, p, "")
 			m.Width, m.Transform = "1", transform
 			if level == len(ramp) {

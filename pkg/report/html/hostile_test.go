@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,9 @@ func TestHostileNames(t *testing.T) {
 		"\x1b[2J\u202e\ufeff\U000e0041\ufffe\n\r\t", strings.Repeat("<a href=//x>", 1500), strings.Repeat("工", 3000),
 	} {
 		for name, in := range recordings(t) {
+			if len(with) > 1000 && !slices.Contains(golden, name) {
+				continue // it takes long
+			}
 			page := renderBytes(t, poisoned(t, in, with))
 			check(t, fmt.Sprintf("%s with %.20q", name, with), page)
 			if len(page) > mostBytes {

@@ -104,6 +104,11 @@ func (e *ending) raised(f *diagnose.Finding) (from, to time.Duration) {
 	return max(from, 0), max(to, from)
 }
 
+// approximate reports whether the signal's numbers are estimates.
+func (e *ending) approximate(signal string) bool {
+	return e.Last != nil && e.Last.Accuracy(signal) == sample.Approximate
+}
+
 // missing says why there is nothing of a signal to be shown, where something
 // should be; "" where there is.
 func (r *Report) missing(signal string, some bool) string {

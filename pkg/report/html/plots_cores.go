@@ -19,6 +19,7 @@ func (r *Report) runqPlot(sum *ending) *plot {
 		return p
 	}
 	h := &heatSpec{fair: math.NaN(), bounds: [7]float64{0.05, 0.5, 1.05, 2, 4, 8, 16}, head: "longest", bands: sum.bands("runq-pile", "cputime-hidden")}
+	rough := sum.approximate(model.SignalRunq)
 	h.rows = rowsOf(all, func(those []*coreTrack) heatRow {
 		most := 0.0
 		for _, k := range those {
@@ -26,15 +27,15 @@ func (r *Report) runqPlot(sum *ending) *plot {
 		}
 		return heatRow{
 			at:    greatest(those, func(k *coreTrack, from, to int) float64 { return k.queue.at(from, to) }),
-			title: fmt.Sprintf("cpu %s: at most %s threads ran or waited, as a mean over an interval", numbers(those), num(most)),
-			value: num(most),
+			title: fmt.Sprintf("cpu %s: at most %s threads ran or waited, as a mean over an interval", numbers(those), about(num(most), rough)),
+			value: about(num(most), rough),
 		}
 	})
 	d := h.draw(r.time)
 	p.Note = fmt.Sprintf("Threads that ran or waited at each core: the busiest interval in each %s. Above 1, threads wait; a long queue beside empty ones means that they wait while other cores have nothing to do. Those that a CPU quota stops are not counted.",
 		r.time.columns(mostCells/max(len(h.rows), 1)).each())
 	p.Label = "heat map of the run queue of each core over time"
-	p.Legend = rampLegend("idle", "up to 0.5", "up to 1", "1 to 2", "2 to 4", "4 to 8", "8 to 16", "16 and more")
+	p.Legend = rampLegend(h.gaps, "idle", "up to 0.5", "up to 1", "1 to 2", "2 to 4", "4 to 8", "8 to 16", "16 and more")
 	return p.drawn(d)
 }
 
@@ -56,6 +57,7 @@ func (r *Report) netrxPlot(sum *ending) *plot {
 		}
 		return &k.packets
 	}
+	rough := timed && sum.approximate(model.SignalNetRX)
 	total, most := 0.0, 0.0
 	for _, k := range all {
 		total += of(k).total(0, r.time.bins)
@@ -84,7 +86,7 @@ func (r *Report) netrxPlot(sum *ending) *plot {
 		return heatRow{
 			at:    greatest(those, func(k *coreTrack, from, to int) float64 { return of(k).at(from, to) }),
 			title: fmt.Sprintf("cpu %s: %s of all NET_RX, on average %s", numbers(those), percent(share), form(busiest)),
-			bar:   share, value: percent(share),
+			bar:   share, value: about(percent(share), rough),
 		}
 	})
 	d := h.draw(r.time)
@@ -95,7 +97,7 @@ func (r *Report) netrxPlot(sum *ending) *plot {
 	} else {
 		p.Note = "Packets per second by core (its time is not measured). The bars at the right are the cores' shares of all; the line in them is an even share."
 	}
-	p.Legend = rampLegend("less than "+form(b[0]), "from "+form(b[0]), form(b[1]), form(b[2]), form(b[3]), form(b[4]), form(b[5]), form(b[6])+" and more")
+	p.Legend = rampLegend(h.gaps, "less than "+form(b[0]), "from "+form(b[0]), form(b[1]), form(b[2]), form(b[3]), form(b[4]), form(b[5]), form(b[6])+" and more")
 	return p.drawn(d)
 }
 
@@ -129,11 +131,14 @@ func numbers(those []*coreTrack) string {
 	return fmt.Sprintf("%d-%d", first, last)
 }
 
-// rampLegend names the levels from 0 on.
-func rampLegend(names ...string) []swatch {
+// rampLegend names the levels from 0 on, and the gaps where there are some.
+func rampLegend(gaps bool, names ...string) []swatch {
 	out := []swatch{{ink: inkBack, Text: names[0]}}
 	for i, k := range ramp[1:] {
 		out = append(out, swatch{ink: ink{k.Class + "s", k.Stroke, "none", ""}, Text: names[i+1]})
+	}
+	if gaps {
+		out = append(out, swatch{ink: inkUnseen, Text: "not known", Line: true})
 	}
 	return out
 }

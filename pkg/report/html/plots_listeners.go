@@ -20,7 +20,7 @@ const (
 )
 
 // herdPlot shows what listeners wake beside what they accept.
-func (r *Report) herdPlot(*ending) *plot {
+func (r *Report) herdPlot(sum *ending) *plot {
 	p := &plot{ID: "herd", Title: "Wake-ups against connections", Short: "Wake-ups"}
 	all := r.time.listeners.byWeight()
 	if missing := r.missing(model.SignalWake, r.accept); missing != "" {
@@ -47,12 +47,12 @@ func (r *Report) herdPlot(*ending) *plot {
 	}
 	d.axis(r.time.scale(), 8, each*float64(len(all))-6, 12)
 	for i, k := range all {
-		r.herdRow(d, k, each*float64(i)+8, each-22)
+		r.herdRow(d, k, each*float64(i)+8, each-22, sum.approximate(model.SignalWake))
 	}
 	return p.drawn(d)
 }
 
-func (r *Report) herdRow(d *drawing, k *listenerTrack, top, height float64) {
+func (r *Report) herdRow(d *drawing, k *listenerTrack, top, height float64, rough bool) {
 	c := r.time.columns(mostColumns)
 	wakes := func(i int) float64 { return k.wakeups.at(c.bin(i), c.bin(i+1)) }
 	conns := func(i int) float64 { return k.conns.at(c.bin(i), c.bin(i+1)) }
@@ -66,10 +66,10 @@ func (r *Report) herdRow(d *drawing, k *listenerTrack, top, height float64) {
 	d.path(inkWakes, stepLine(c.n, c.x, func(i int) float64 { return y(wakes(i)) }), "")
 	d.path(inkIdeal, stepLine(c.n, c.x, func(i int) float64 { return y(conns(i)) }), "") // thinner, so that both are seen where they are equal
 	factor := k.woken / k.served
-	title := fmt.Sprintf("%s (%s): %s wake-ups for %s connections", k.name, k.program, num(k.woken), num(k.served))
+	title := fmt.Sprintf("%s (%s): %s wake-ups for %s connections", k.name, k.program, about(num(k.woken), rough), num(k.served))
 	r.rowLabels(d, top, height, most, k.name, k.program, "/s")
 	if model.Known(factor) && !math.IsInf(factor, 0) {
-		d.text(inkText, plotRight+12, top+height/2-2, "start", fmt.Sprintf("%.1f per", factor))
+		d.text(inkText, plotRight+12, top+height/2-2, "start", about(num(factor), rough)+" per")
 		d.text(inkText, plotRight+12, top+height/2+14, "start", "connection")
 	}
 	d.rect(inkHover, 0, top, plotWidth, height, title)
@@ -160,13 +160,13 @@ func (r *Report) queueRow(d *drawing, q aQueue, top, height float64) {
 	d.text(inkFaint, 0, top+height/2+6, "start", model.WithoutMiddle(q.of.program, 22))
 	d.text(inkFaint, 0, top+height/2+22, "start", q.kind)
 	d.text(inkText, plotRight+12, top+12, "start", limit)
-	d.text(inkText, plotRight+12, top+28, "start", "longest "+num(q.top))
+	d.text(inkText, plotRight+12, top+28, "start", "longest "+about(num(q.top), q.sampled))
 	said := fmt.Sprintf("%s refused", about(num(math.Round(q.refusals)), q.about))
 	d.text(inkText, plotRight+12, top+44, "start", said)
 	if q.sent > 0 {
 		d.text(inkText, plotRight+12, top+60, "start", num(math.Round(q.sent))+" cookies")
 	}
-	d.rect(inkHover, 0, top, plotWidth, height+18, fmt.Sprintf("%s of %s (%s): longest %s, %s, %s", q.kind, q.of.name, q.of.program, num(q.top), limit, said))
+	d.rect(inkHover, 0, top, plotWidth, height+18, fmt.Sprintf("%s of %s (%s): longest %s, %s, %s", q.kind, q.of.name, q.of.program, about(num(q.top), q.sampled), limit, said))
 }
 
 // ticks are below a plot where something was counted: 4 to 16 high, by its

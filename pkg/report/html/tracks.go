@@ -199,7 +199,8 @@ type queueTrack struct {
 	top      float64
 	refusals float64 // in all, since the first Sample
 	sent     float64 // cookies, in all
-	about    bool    // the numbers are inferred in part
+	about    bool    // the refusals are inferred in part
+	sampled  bool    // the lengths were looked at now and then
 }
 
 func (k *queueTrack) fold() {
@@ -240,8 +241,10 @@ func (k *listenerTrack) add(m moment, f *model.Frame, l *model.Listener) {
 		return
 	}
 	k.accept.add(m, max(l.AcceptQueueLen, q.AcceptQueuePeak), l.AcceptQueueMax, l.NoLimit, q.RefusalsPerS-q.SynPerS, 0, q.Approximate)
+	k.accept.sampled = k.accept.sampled || q.PeakSampled
 	if !q.NoSynLen {
 		k.syn.add(m, max(q.SynQueueLen, q.SynQueuePeak), q.SynQueueMax, l.NoLimit, q.SynPerS, q.CookiesPerS, q.Approximate)
+		k.syn.sampled = k.syn.sampled || q.SynPeakSampled
 	}
 }
 
