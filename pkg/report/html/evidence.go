@@ -132,11 +132,11 @@ func (s *strips) raise(f *diagnose.Finding, at time.Duration) {
 }
 
 // forget makes room for a finding of that severity: the oldest milder one goes.
-func (s *strips) forget(for_ diagnose.Severity) bool {
+func (s *strips) forget(severity diagnose.Severity) bool {
 	var oldest raising
 	found := false
 	for k, e := range s.of {
-		if e.severity < for_ && (!found || k.before(oldest)) {
+		if e.severity < severity && (!found || k.before(oldest)) {
 			oldest, found = k, true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/herdtrace/herdtrace/pkg/report"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // mostListed bounds the rows of each table.
@@ -64,7 +65,7 @@ func (r *Report) listenerTable(f *model.Frame, _ *report.Worst) *table {
 
 func listenerRow(f *model.Frame, l *model.Listener) []string {
 	accept, wake := f.MeasuredAt(l, model.SignalAccept), f.MeasuredAt(l, model.SignalWake)
-	wakesAbout := f.Accuracy(model.SignalWake) == "approximate"
+	wakesAbout := f.Accuracy(model.SignalWake) == sample.Approximate
 	factor, cpu := unmeasured, unmeasured
 	if wake {
 		factor = about(num(model.TotalWakeupsPerAccept(&l.Listener)), wakesAbout)
@@ -72,9 +73,10 @@ func listenerRow(f *model.Frame, l *model.Listener) []string {
 	if wake && accept {
 		cpu = about(span(1e9*model.EmptyCPUSeconds(&l.Listener)), true)
 	}
-	workers := strconv.Itoa(len(l.Workers) + l.GoneWorkers)
-	if f.WithoutBPF() {
-		workers = about(workers, true)
+	n := len(l.Workers) + l.GoneWorkers
+	workers := about(strconv.Itoa(n), f.WithoutBPF()) // those that were found waiting
+	if n == 0 && f.WithoutBPF() {
+		workers = unmeasured
 	}
 	longest, limit, refused := unmeasured, unmeasured, unmeasured
 	if l.Proto == "unix" {
