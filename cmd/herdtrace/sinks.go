@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
+	"github.com/herdtrace/herdtrace/pkg/report/html"
 	"github.com/herdtrace/herdtrace/pkg/report/live"
 	"github.com/herdtrace/herdtrace/pkg/report/perfetto"
 )
@@ -25,6 +26,7 @@ type fileReport struct {
 var fileReports = []fileReport{
 	{"summary-md", "write the summary to this `FILE`, as GitHub's Markdown", func(w io.Writer) report.Sink { return report.NewMarkdown(w) }},
 	{"junit", "write a test case for each pathology, and for each condition of --fail-on, to this `FILE`, as JUnit's XML", func(w io.Writer) report.Sink { return report.NewJUnit(w) }},
+	{"html", "write a page that tells it all to this `FILE`", func(w io.Writer) report.Sink { return html.New(w, html.Options{}) }},
 	{"perfetto", "write a trace for ui.perfetto.dev to this `FILE`", func(w io.Writer) report.Sink { return perfetto.New(w) }},
 }
 

@@ -114,7 +114,7 @@ func (e *ending) approximate(signal string) bool {
 func (r *Report) missing(signal string, some bool) string {
 	for i := range r.header.Signals {
 		if s := &r.header.Signals[i]; s.Name == signal && s.Accuracy == sample.Unavailable {
-			return "not measured: " + clip(report.Reason(s), mostText)
+			return "not measured: " + clip(model.RejectedFor(s), mostText)
 		}
 	}
 	switch {

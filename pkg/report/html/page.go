@@ -128,6 +128,9 @@ func (r *Report) verdict(p *page, e *ending) {
 	default:
 		p.Mark, p.Class, p.Verdict = "OK", "ok", "No finding"
 	}
+	if e.Verdict != nil {
+		p.Under = append(p.Under, "The gate says "+e.Verdict.String()+".")
+	}
 	if gone > 0 && gone < crit+warn {
 		p.Under = append(p.Under, fmt.Sprintf("%d of them were gone by the end.", gone))
 	} else if gone > 0 {
@@ -214,7 +217,7 @@ func (r *Report) signals(f *model.Frame) []signalView {
 		v := signalView{clip(s.Name, 40), clip(s.Variant, 40), clip(s.Accuracy, 40), clip(s.Note, mostText)}
 		switch {
 		case s.Accuracy == sample.Unavailable:
-			v.Variant, v.Accuracy, v.Note = none, "not measured", clip(report.Reason(s), mostText)
+			v.Variant, v.Accuracy, v.Note = none, "not measured", clip(model.RejectedFor(s), mostText)
 		case f != nil && !f.Measured(s.Name):
 			v.Accuracy = "given up to save its cost"
 		case f != nil && f.Sampled(s.Name):
