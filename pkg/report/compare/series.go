@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compare
+
+import (
+	"math"
+	"slices"
+)
+
+// maxBatches bounds a series: twice as many intervals are two in a batch, and so
+// on, so that a recording of a week takes no more memory than one of minutes.
+const maxBatches = 256
+
+// minIntervals is the least number of intervals that tells how much they differ.
+const minIntervals = 5
+
+// mostAlike is the lag-1 autocorrelation from which on neighbours say the same
+// again: then they are put together.
+const mostAlike = 0.3
+
+// pair is what an interval, or a batch of them, adds to a ratio.
+type pair struct{ num, den float64 }
+
+// series is a ratio over the intervals of a recording: of sums, so that an
+// interval counts for what happened in it.
+type series struct {
+	batches []pair
+	width   int // intervals in a batch
+	open    pair
+	in      int // intervals in open
+	n       int // intervals in all
+}
+
+// add takes the next interval. One in which nothing could happen (den is 0) and
+// nothing did says nothing, and so does what is not known.
+func (s *series) add(num, den float64) {
+	if !finite(num) || !finite(den) || den < 0 || num == 0 && den == 0 {
+		return
+	}
+	s.width = max(s.width, 1)
+	s.n++
+	s.open = s.open.plus(pair{num, den})
+	if s.in++; s.in < s.width {
+		return
+	}
+	s.batches = append(s.batches, s.open)
+	s.open, s.in = pair{}, 0
+	if len(s.batches) == maxBatches {
+		s.batches = halve(s.batches)
+		s.width *= 2
+	}
+}
+
+func (p pair) plus(q pair) pair { return pair{p.num + q.num, p.den + q.den} }
+
+func (p pair) ratio() float64 { return p.num / p.den }
+
+// all are the batches; what does not fill one belongs to the last.
+func (s *series) all() []pair {
+	out := slices.Clone(s.batches)
+	switch {
+	case s.in > 0 && len(out) > 0 && s.in*2 < s.width:
+		out[len(out)-1] = out[len(out)-1].plus(s.open)
+	case s.in > 0:
+		out = append(out, s.open)
+	}
+	return out
+}
+
+func (s *series) sum() (p pair) {
+	for _, b := range s.all() {
+		p = p.plus(b)
+	}
+	return p
+}
+
+// halve puts neighbours together; the odd one goes to the last.
+func halve(in []pair) []pair {
+	out := make([]pair, 0, len(in)/2)
+	for i := 0; i+1 < len(in); i += 2 {
+		out = append(out, in[i].plus(in[i+1]))
+	}
+	if len(in)%2 == 1 && len(out) > 0 {
+		out[len(out)-1] = out[len(out)-1].plus(in[len(in)-1])
+	}
+	return out
+}
+
+// estimate is what a series says, and how sure that is.
+type estimate struct {
+	value float64   // NaN: nothing is known
+	se    float64   // standard error; NaN: there are too few intervals
+	dof   float64   // its degrees of freedom
+	n     int       // intervals
+	parts []float64 // the ratios of batches that are nearly independent
+}
+
+// estimate puts neighbours together until they differ as strangers do (or
+// only minIntervals are left), and takes the standard error of a ratio of sums from the
+// residuals, widened by what is left of their likeness. What is counted one by
+// one has at least the error of a Poisson count.
+func (s *series) estimate(counted bool) estimate {
+	total := s.sum()
+	e := estimate{value: math.NaN(), se: math.NaN(), n: s.n}
+	if total.den <= 0 {
+		return e
+	}
+	e.value = total.ratio()
+	if s.n < minIntervals {
+		return e
+	}
+	bs := s.all()
+	rest, alike := residuals(bs, e.value)
+	for alike > mostAlike && len(bs)/2 >= minIntervals {
+		bs = halve(bs)
+		rest, alike = residuals(bs, e.value)
+	}
+	n := float64(len(bs))
+	if n < 2 {
+		return e
+	}
+	var squares float64
+	for _, r := range rest {
+		squares += r * r
+	}
+	widen := (1 + alike) / (1 - alike)
+	variance := n / (n - 1) * squares * widen
+	if counted {
+		variance = max(variance, total.num, 1)
+	}
+	e.se, e.dof = math.Sqrt(variance)/total.den, max(n/widen-1, 2)
+	for _, b := range bs {
+		if b.den > 0 {
+			e.parts = append(e.parts, b.ratio())
+		}
+	}
+	return e
+}
+
+// residuals are what the batches have beyond the common ratio, and how much each
+// is like the one before: 0 to 0.8, without what a short series hides of it
+// (about (1 + 4r)/n).
+func residuals(bs []pair, ratio float64) (rest []float64, alike float64) {
+	var squares, products float64
+	for i, b := range bs {
+		r := b.num - ratio*b.den
+		rest = append(rest, r)
+		squares += r * r
+		if i > 0 {
+			products += r * rest[i-1]
+		}
+	}
+	if squares <= 0 {
+		return rest, 0
+	}
+	r := products / squares
+	return rest, min(max(r+(1+4*max(r, 0))/float64(len(bs)), 0), 0.8)
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
