@@ -77,6 +77,7 @@ func complain(err error) {
 // commands are what a first word may be.
 var commands = map[string]func(o *options, args []string) error{
 	"check":   check,
+	"diff":    compareTwo,
 	"replay":  replay,
 	"version": func(*options, []string) error { return printVersion() },
 	"help":    func(o *options, _ []string) error { return printHelp(o) },

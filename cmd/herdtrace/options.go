@@ -34,6 +34,7 @@ type options struct {
 	noBPF     bool
 	speed     float64       // of a replay
 	from      time.Duration // where it begins
+	failOn    string        // of a diff
 	color     string
 	ascii     bool
 	noMouse   bool
@@ -175,6 +176,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.noBPF, "no-bpf", false, "load no BPF program, as where the kernel refuses it: accepts, wake-ups, refused clients, idle cores beside waiting threads and the causes of waits are then not measured, the rest by /proc, cgroupfs and sock_diag")
 	f.VarP(factor{&o.speed}, "speed", "", "replay on the live screen `FACTOR` times as fast as it was recorded, from 0.125 to 64")
 	f.VarP(seconds{&o.from, 0, 1 << 62}, "from", "", "replay on the live screen from this time after the begin")
+	f.StringVar(&o.failOn, "fail-on", "", "herdtrace diff: exit with 3 where something is `worse` or new, with 4 where that cannot be told")
 	f.StringVar(&o.color, "color", "auto", "colours on the live screen: auto, always, never")
 	f.BoolVarP(&o.ascii, "ascii", "A", false, "no character beyond ASCII on the live screen")
 	f.BoolVar(&o.noMouse, "no-mouse", false, "leave the mouse to the terminal, which selects text with it")
@@ -226,13 +228,15 @@ overloaded one, packets lost on the way to a socket.
 Usage: herdtrace [flags] [-- command args...]
        herdtrace replay FILE [flags]      the same screens from a recording, no root: to pause,
                                           step, seek, play faster or slower
+       herdtrace diff BEFORE AFTER        two recordings side by side: what is fixed, better, worse,
+                                          moved or new, for the load that each had; --json[=FILE]
        herdtrace check [--json]           what this host offers, what is missing, and the cure
        herdtrace version
 
 Flags:
 %s
 Exit codes: 0 ok, 1 failed, 2 usage, 77 this host cannot be traced (check: or not
-with BPF), 125 herdtrace failed while the command ran, 126/127 the command cannot
+with BPF), of diff --fail-on 3 worse and 4 cannot be told, 125 herdtrace failed while the command ran, 126/127 the command cannot
 be run/found, else the command's own code (128+n for signal n).
 `, o.flags.FlagUsages())
 	return err

@@ -14,6 +14,9 @@ const maxBatches = 256
 // minIntervals is the least number of intervals that tells how much they differ.
 const minIntervals = 5
 
+// minBatches is what is left at the least of intervals that are put together.
+const minBatches = 8
+
 // mostAlike is the lag-1 autocorrelation from which on neighbours say the same
 // again: then they are put together.
 const mostAlike = 0.3
@@ -96,7 +99,7 @@ type estimate struct {
 }
 
 // estimate puts neighbours together until they differ as strangers do (or
-// only minIntervals are left), and takes the standard error of a ratio of sums from the
+// only minBatches are left), and takes the standard error of a ratio of sums from the
 // residuals, widened by what is left of their likeness. What is counted one by
 // one has at least the error of a Poisson count.
 func (s *series) estimate(counted bool) estimate {
@@ -111,7 +114,7 @@ func (s *series) estimate(counted bool) estimate {
 	}
 	bs := s.all()
 	rest, alike := residuals(bs, e.value)
-	for alike > mostAlike && len(bs)/2 >= minIntervals {
+	for alike > mostAlike && len(bs)/2 >= minBatches {
 		bs = halve(bs)
 		rest, alike = residuals(bs, e.value)
 	}
@@ -128,7 +131,7 @@ func (s *series) estimate(counted bool) estimate {
 	if counted {
 		variance = max(variance, total.num, 1)
 	}
-	e.se, e.dof = math.Sqrt(variance)/total.den, max(n/widen-1, 2)
+	e.se, e.dof = math.Sqrt(variance)/total.den, n-1
 	for _, b := range bs {
 		if b.den > 0 {
 			e.parts = append(e.parts, b.ratio())

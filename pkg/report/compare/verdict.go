@@ -180,7 +180,7 @@ func (d *Diff) unsure(f *FindingDiff) string {
 	case d.A.lossy() || d.B.lossy():
 		return "events were lost"
 	case f.Key.missing != "":
-		return f.Key.label() + ": " + f.Key.missing
+		return f.Key.spec.label + ": " + f.Key.missing
 	case min(d.A.intervals, d.B.intervals) < minIntervals:
 		return fmt.Sprintf("too few intervals: %d and %d", d.A.intervals, d.B.intervals)
 	}
