@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"pkg/report/model":             {module + "pkg/tracer/sample"},
 	"pkg/report/diagnose":          {module + "pkg/tracer/sample", module + "pkg/report/model"},
 	"pkg/report":                   {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose"},
+	"pkg/report/compare":           {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"pkg/report/live": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report",
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"cmd/herdtrace": {module + "pkg/", "github.com/spf13/pflag", "golang.org/x/sys/unix"},

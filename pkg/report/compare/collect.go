@@ -22,6 +22,13 @@ func (m sums) add(k metric, num, den float64) {
 	}
 }
 
+// worst keeps the greatest of the sockets.
+func (m sums) worst(k metric, num, den float64) {
+	if finite(num) {
+		m[k] = pair{max(m[k].num, num), den}
+	}
+}
+
 func (u *subject) take(m sums) {
 	for k := range metricCount {
 		if p, ok := m[k]; ok {
@@ -116,6 +123,7 @@ func (s *Side) addQueue(m sums, u *subject, f *model.Frame, l *model.Listener, c
 	d := &q.Delta
 	refused := float64(d.Total())
 	s.counted += refused
+	s.refused += refused
 	attempts := conns + refused
 	m.add(refusalsPerAttempt, refused, attempts)
 	m.add(refusedAtSYN, float64(d.AcceptQueueSYN), attempts)
@@ -124,7 +132,7 @@ func (s *Side) addQueue(m sums, u *subject, f *model.Frame, l *model.Listener, c
 	m.add(refusedAtSynQueue, float64(d.SynQueue), attempts)
 	m.add(synCookies, float64(d.SynQueue)+float64(q.CookiesDelta), attempts+float64(q.CookiesDelta))
 	if attempts > 0 || l.AcceptQueueLen > 0 {
-		m.add(acceptQueueFull, q.AcceptFull*dt, dt)
+		m.worst(acceptQueueFull, q.AcceptFull*dt, dt)
 	}
 	if model.Known(q.TakenPerS) {
 		m.add(acceptQueueWait, float64(l.AcceptQueueLen)*dt, float64(q.TakenDelta))

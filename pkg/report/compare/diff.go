@@ -51,6 +51,7 @@ type Diff struct {
 // Change is one measure in both recordings.
 type Change struct {
 	Subject string
+	on      couple
 	spec    *spec
 	a, b    estimate
 	c       contrast
@@ -60,8 +61,17 @@ type Change struct {
 
 // Real reports whether the change is neither chance nor too small to matter.
 func (c *Change) Real() bool {
-	big := math.Abs(c.c.diff) >= max(c.spec.least, leastShare*max(math.Abs(c.a.value), math.Abs(c.b.value)))
-	return c.missing == "" && c.c.sure && big
+	return c.missing == "" && c.c.sure && math.Abs(c.c.diff) >= c.matters()
+}
+
+// matters is the least change that does.
+func (c *Change) matters() float64 {
+	return max(c.spec.least, leastShare*max(math.Abs(c.a.value), math.Abs(c.b.value)))
+}
+
+// tight reports whether the interval has no change in it that matters.
+func (c *Change) tight() bool {
+	return c.missing == "" && max(math.Abs(c.c.low), math.Abs(c.c.high)) < c.matters()
 }
 
 // Compare judges b beside a.
@@ -107,7 +117,7 @@ func (d *Diff) measure(couples []couple) {
 
 // change compares one metric of a couple.
 func (d *Diff) change(u couple, k metric, alpha float64) Change {
-	c := Change{Subject: u.one().label, spec: &metrics[k]}
+	c := Change{Subject: u.one().label, on: u, spec: &metrics[k]}
 	var sa, sb series
 	if u.a != nil {
 		sa = u.a.series[k]
@@ -168,15 +178,16 @@ func (d *Diff) doubt() {
 	}
 }
 
+// doubtLoad: who was refused was load as well.
 func (d *Diff) doubtLoad() {
-	a, b := d.A.conns, d.B.conns
+	a, b := d.A.conns+d.A.refused, d.B.conns+d.B.refused
 	switch busyA, busyB := d.A.busy(), d.B.busy(); {
 	case a >= minConns && b < minConns:
-		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load in B: %.0f connections, %d are needed", b, minConns))
+		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load in B: %.0f attempts to connect, %d are needed", b, minConns))
 	case a < minConns && b >= minConns:
-		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load in A: %.0f connections, %d are needed", a, minConns))
+		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load in A: %.0f attempts to connect, %d are needed", a, minConns))
 	case a < minConns && (busyA < leastBusy || busyB < leastBusy):
-		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load: %.0f and %.0f connections, %d are needed, or a host that works", a, b, minConns))
+		d.Doubts = append(d.Doubts, fmt.Sprintf("too little load: %.0f and %.0f attempts to connect, %d are needed, or a host that works", a, b, minConns))
 	case a < minConns:
 		// The load is no connections.
 	default:

@@ -8,26 +8,28 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 )
 
 type jsonDiff struct {
-	V          int             `json:"v"`
-	Type       string          `json:"type"` // "diff"
-	Verdict    string          `json:"verdict"`
-	Doubts     []string        `json:"doubts"`
-	Notes      []string        `json:"notes"`
-	A          jsonSide        `json:"a"`
-	B          jsonSide        `json:"b"`
-	Method     string          `json:"method"`
-	Confidence jsonConfidence  `json:"confidence_ratio"`
-	Findings   []jsonFinding   `json:"findings"`
-	Measures   []jsonChangedOf `json:"measures"`
+	V        int             `json:"v"`
+	Type     string          `json:"type"` // "diff"
+	Verdict  string          `json:"verdict"`
+	Doubts   []string        `json:"doubts"`
+	Notes    []string        `json:"notes"`
+	A        jsonSide        `json:"a"`
+	B        jsonSide        `json:"b"`
+	Method   string          `json:"method"`
+	Interval float64         `json:"interval_confidence_ratio"` // of change_low to change_high
+	Errors   jsonErrors      `json:"error_ratio"`               // at which a change is real, of each one
+	Findings []jsonFinding   `json:"findings"`
+	Measures []jsonChangedOf `json:"measures"`
 }
 
-type jsonConfidence struct {
-	Findings float64 `json:"findings"` // of each one
+type jsonErrors struct {
+	Findings float64 `json:"findings"`
 	Measures float64 `json:"measures"`
 }
 
@@ -89,7 +91,7 @@ type jsonChange struct {
 func (d *Diff) WriteJSON(w io.Writer) error {
 	out := jsonDiff{
 		V: 1, Type: "diff", Verdict: d.Verdict, Doubts: list(d.Doubts), Notes: list(d.Notes), A: d.A.json(), B: d.B.json(), Method: method,
-		Confidence: jsonConfidence{1 - d.alphaKey, 1 - d.alpha}, Findings: []jsonFinding{}, Measures: []jsonChangedOf{},
+		Interval: 1 - shownLevel, Errors: jsonErrors{d.alphaKey, d.alpha}, Findings: []jsonFinding{}, Measures: []jsonChangedOf{},
 	}
 	for i := range d.Findings {
 		f := &d.Findings[i]
@@ -137,10 +139,10 @@ func jsonEpisodeOf(f *diagnose.Finding, active float64) *jsonEpisode {
 	values := make(map[string]float64, len(f.Values))
 	for k, v := range f.Values {
 		if finite(v) {
-			values[k] = v
+			values[k] = *known(v)
 		}
 	}
-	return &jsonEpisode{f.Severity.String(), active, f.Subject, f.Evidence, f.Cause, f.Remedy, values}
+	return &jsonEpisode{f.Severity.String(), *known(active), f.Subject, f.Evidence, f.Cause, f.Remedy, values}
 }
 
 func (c *Change) json() jsonChange {
@@ -150,9 +152,14 @@ func (c *Change) json() jsonChange {
 	}
 }
 
+// known is nil for what is not, and has nine digits, which are the same on every
+// machine.
 func known(v float64) *float64 {
 	if !finite(v) {
 		return nil
+	}
+	if r, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 9, 64), 64); err == nil {
+		v = r
 	}
 	return &v
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // couple is a subject in both recordings; one of them may be nil.
@@ -14,8 +15,9 @@ type couple struct{ a, b *subject }
 // one is what is there, in A before B.
 func (c couple) one() *subject { return cmp.Or(c.a, c.b) }
 
-// match finds the subjects of A in B: by name, then listeners by port, then by
-// program, where there is one only on either side that may be meant.
+// match finds the subjects of A in B: by name, then listeners by port and by
+// program, and cgroups without the ids in their names, where there is one only on
+// either side that may be meant.
 func match(a, b *Side) []couple {
 	var out []couple
 	var restA, restB []*subject
@@ -35,12 +37,16 @@ func match(a, b *Side) []couple {
 		proto string
 		port  uint16
 	}
-	for _, key := range []func(u *subject) any{
-		func(u *subject) any { return port{u.proto, u.port} },
-		func(u *subject) any { return u.prog },
+	for _, by := range []struct {
+		kind kind
+		key  func(u *subject) any
+	}{
+		{aListener, func(u *subject) any { return port{u.proto, u.port} }},
+		{aListener, func(u *subject) any { return u.prog }},
+		{aCGroup, func(u *subject) any { return withoutIDs(u.name) }},
 	} {
 		var found []couple
-		found, restA, restB = unique(restA, restB, key)
+		found, restA, restB = unique(restA, restB, by.kind, by.key)
 		out = append(out, found...)
 	}
 	for _, u := range restA {
@@ -55,13 +61,13 @@ func match(a, b *Side) []couple {
 	return out
 }
 
-// unique couples the listeners that alone have a key on both sides, if it says
-// something, and returns the others.
-func unique(as, bs []*subject, key func(u *subject) any) (found []couple, restA, restB []*subject) {
+// unique couples the subjects of a kind that alone have a key on both sides, and
+// returns the others.
+func unique(as, bs []*subject, of kind, key func(u *subject) any) (found []couple, restA, restB []*subject) {
 	index := func(us []*subject) map[any][]*subject {
 		m := make(map[any][]*subject)
 		for _, u := range us {
-			if u.kind == aListener && u.prog != "?" && u.proto != "unix" {
+			if u.kind == of && u.prog != "?" && u.proto != "unix" {
 				m[key(u)] = append(m[key(u)], u)
 			}
 		}
@@ -70,7 +76,7 @@ func unique(as, bs []*subject, key func(u *subject) any) (found []couple, restA,
 	inA, inB := index(as), index(bs)
 	taken := make(map[*subject]bool)
 	for _, u := range as {
-		if u.kind != aListener || len(inA[key(u)]) != 1 || len(inB[key(u)]) != 1 {
+		if u.kind != of || len(inA[key(u)]) != 1 || len(inB[key(u)]) != 1 {
 			continue
 		}
 		v := inB[key(u)][0]
@@ -85,4 +91,24 @@ func ordered(m map[subjectKey]*subject) []*subject {
 	return slices.SortedFunc(maps.Values(m), func(x, y *subject) int {
 		return cmp.Or(cmp.Compare(x.kind, y.kind), cmp.Compare(x.name, y.name))
 	})
+}
+
+// withoutIDs has a # for each part of a cgroup's name that is a number or looks
+// like a hash: a container or unit that is made anew has another one.
+func withoutIDs(name string) string {
+	var out strings.Builder
+	for len(name) > 0 {
+		n := strings.IndexAny(name, "-_./ :")
+		if n < 0 {
+			n = len(name)
+		}
+		part := name[:n]
+		if strings.Trim(part, "0123456789abcdef") == "" && strings.ContainsAny(part, "0123456789") {
+			part = "#"
+		}
+		out.WriteString(part)
+		out.WriteString(name[n:min(n+1, len(name))])
+		name = name[min(n+1, len(name)):]
+	}
+	return out.String()
 }

@@ -66,7 +66,7 @@ var metrics = [metricCount]spec{
 	refusedAtCookie:    {"refusals_accept_queue_cookie_per_attempt", "  at the ACK of a SYN cookie", model.SignalListen, 100, "%", 0.001, false, true, true},
 	refusedAtSynQueue:  {"refusals_syn_queue_per_attempt", "  at the SYN queue", model.SignalListen, 100, "%", 0.001, false, true, true},
 	synCookies:         {"syn_queue_overflows_per_attempt", "SYN cookies and SYNs lost to a full SYN queue, per attempt", model.SignalListen, 100, "%", 0.001, false, true, true},
-	acceptQueueFull:    {"accept_queue_full_ratio", "accept queue full", model.SignalListen, 100, "% of the time", 0.01, false, false, false},
+	acceptQueueFull:    {"accept_queue_full_ratio", "accept queue full, worst socket", model.SignalListen, 100, "% of the time", 0.01, false, false, false},
 	acceptQueueWait:    {"accept_queue_wait_seconds", "wait in the accept queue", model.SignalListen, 1e3, " ms", 0.01, false, false, false},
 	stalledLooks:       {"stalled_checks_per_s", "looks at a queue that waits while all workers sleep", model.SignalAccept, 1, "/s", 0.5, false, false, true},
 	workerGap:          {"busiest_worker_gap_ratio", "busiest worker above the median of the others", model.SignalAccept, 100, "% of a core", 0.2, false, false, false},

@@ -91,11 +91,14 @@ func halve(in []pair) []pair {
 
 // estimate is what a series says, and how sure that is.
 type estimate struct {
-	value float64   // NaN: nothing is known
-	se    float64   // standard error; NaN: there are too few intervals
-	dof   float64   // its degrees of freedom
-	n     int       // intervals
-	parts []float64 // the ratios of batches that are nearly independent
+	value float64 // NaN: nothing is known
+	se    float64 // standard error; NaN: there are too few intervals
+	dof   float64 // its degrees of freedom
+	n     int     // intervals
+
+	batches   []pair
+	width     int     // intervals in each
+	strangers float64 // so many of them are worth as much as independent ones
 }
 
 // estimate puts neighbours together until they differ as strangers do (or
@@ -126,17 +129,17 @@ func (s *series) estimate(counted bool) estimate {
 	for _, r := range rest {
 		squares += r * r
 	}
+	alike = min(alike+1/math.Sqrt(n), 0.8) // which itself is known so well only
 	widen := (1 + alike) / (1 - alike)
 	variance := n / (n - 1) * squares * widen
 	if counted {
 		variance = max(variance, total.num, 1)
 	}
 	e.se, e.dof = math.Sqrt(variance)/total.den, n-1
-	for _, b := range bs {
-		if b.den > 0 {
-			e.parts = append(e.parts, b.ratio())
-		}
-	}
+	e.batches, e.width, e.strangers = s.all(), s.width, float64(len(s.all()))
+	_, alike = residuals(e.batches, e.value)
+	alike = min(alike+1/math.Sqrt(e.strangers), 0.8)
+	e.strangers *= (1 - alike) / (1 + alike)
 	return e
 }
 
@@ -161,3 +164,46 @@ func residuals(bs []pair, ratio float64) (rest []float64, alike float64) {
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// parts are the ratios of batches of a and of b that cover the same number of
+// intervals, and are nearly independent. There are none where there are too few,
+// and where those of the one have much more in them: then they scatter less.
+func parts(a, b estimate) (as, bs []float64) {
+	x, y := a.batches, b.batches
+	w, v := a.width, b.width
+	for len(x) >= minIntervals && len(y) >= minIntervals {
+		switch {
+		case w < v || w == v && float64(len(x)) > a.strangers && len(x)/2 >= minIntervals:
+			x, w = halve(x), 2*w
+		case v < w || float64(len(y)) > b.strangers && len(y)/2 >= minIntervals:
+			y, v = halve(y), 2*v
+		default:
+			if min(a.strangers, b.strangers) < minIntervals || apartBy(x, y) > 2 {
+				return nil, nil
+			}
+			return ratios(x), ratios(y)
+		}
+	}
+	return nil, nil
+}
+
+// apartBy is how many times more the batches of one have in them.
+func apartBy(x, y []pair) float64 {
+	mean := func(ps []pair) (d float64) {
+		for _, p := range ps {
+			d += p.den
+		}
+		return d / float64(len(ps))
+	}
+	d, e := mean(x), mean(y)
+	return max(d, e) / min(d, e)
+}
+
+func ratios(ps []pair) (out []float64) {
+	for _, p := range ps {
+		if p.den > 0 {
+			out = append(out, p.ratio())
+		}
+	}
+	return out
+}

@@ -74,6 +74,7 @@ type Side struct {
 	intervals int
 	elapsed   time.Duration
 	conns     float64
+	refused   float64
 	counted   float64 // accepts, EAGAINs, wake-ups and refusals: what could be lost
 	lost      uint64
 	signals   map[string]*tally

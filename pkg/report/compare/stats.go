@@ -8,10 +8,14 @@ import "math"
 // thing may call any of its changes real, by chance.
 const level = 0.01
 
+// shownLevel is that of the intervals that are shown: 95 % is what people are used
+// to, and what is divided among many comparisons would be too wide to tell anything.
+const shownLevel = 0.05
+
 // contrast is b - a.
 type contrast struct {
-	diff, low, high float64 // the interval; NaN where there are too few
-	sure            bool    // the interval has no 0 in it, or apart is beyond chance
+	diff, low, high float64 // the interval that is shown; NaN where there are too few
+	sure            bool    // the change, or apart, is beyond chance
 	apart           int     // so many intervals of one side are beyond all of the other, where that alone makes it sure
 	apartOf         int
 }
@@ -26,17 +30,17 @@ func contrastOf(a, b estimate, alpha float64) contrast {
 		return c
 	}
 	va, vb := a.se*a.se, b.se*b.se
-	half := 0.0
+	half, wide := 0.0, 0.0
 	if va+vb > 0 {
 		dof := (va + vb) * (va + vb) / (va*va/a.dof + vb*vb/b.dof)
-		half = studentT(alpha/2, dof) * math.Sqrt(va+vb)
+		half, wide = studentT(shownLevel, dof)*math.Sqrt(va+vb), studentT(alpha/2, dof)*math.Sqrt(va+vb)
 	}
 	c.low, c.high = c.diff-half, c.diff+half
-	c.sure = c.low > 0 || c.high < 0
+	c.sure = math.Abs(c.diff) > wide
 	if c.sure {
 		return c
 	}
-	more, less := a.parts, b.parts
+	more, less := parts(a, b)
 	if c.diff > 0 {
 		more, less = less, more
 	}

@@ -87,7 +87,7 @@ func (c *Change) words() string {
 // interval is the change and where it is for certain.
 func (c *Change) interval() string {
 	s := c.spec.scale
-	out := fmt.Sprintf("(%s, between %s and %s", signed(c.c.diff*s), signed(c.c.low*s), signed(c.c.high*s))
+	out := fmt.Sprintf("(%s, from %s to %s", signed(c.c.diff*s), signed(c.c.low*s), signed(c.c.high*s))
 	if c.c.apart > 0 {
 		out += fmt.Sprintf("; %d of %d parts beyond all of the other's", c.c.apart, c.c.apartOf)
 	}
@@ -140,7 +140,7 @@ func signed(v float64) string {
 // measure changed, and the host's.
 func (d *Diff) measureLines(b *bytes.Buffer) {
 	shown, hidden := d.shown(), 0
-	fmt.Fprintf(b, "\nmeasures, A -> B (change, and where it is with a confidence of %.4g%%)\n", 100*(1-d.alpha))
+	fmt.Fprintf(b, "\nmeasures, A -> B (change, and its 95%% interval; + and -: beyond chance, and a fifth at least)\n")
 	last := ""
 	for i := range d.Measures {
 		c := &d.Measures[i]
@@ -177,8 +177,8 @@ func (d *Diff) measureLines(b *bytes.Buffer) {
 
 // method is said in both outputs, for a number without it proves nothing.
 const method = "ratios of sums over the intervals; Welch's t interval of each difference, from how the intervals differ (neighbours that are " +
-	"alike count once; no less than a Poisson count's error), or, for bursts, how many exceed all of the other side; an error of 1% is " +
-	"divided among the findings, another among the measures; less than a fifth is no change"
+	"alike count once; no less than a Poisson count's error); a change is beyond chance where that leaves out 0, or more intervals than " +
+	"chance would have exceed all of the other side, at an error of 1% that is divided among the findings, and another among the measures"
 
 func zero(v float64) bool { return v == 0 || !finite(v) }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/diagnose"
 	"github.com/herdtrace/herdtrace/pkg/report/model"
@@ -44,9 +45,29 @@ func (d *Diff) judge(couples []couple) {
 		f.Verdict, f.Why = d.verdict(f)
 	}
 	d.moveElsewhere()
+	for i := range d.Findings {
+		d.priceOf(&d.Findings[i])
+	}
 	slices.SortStableFunc(d.Findings, func(x, y FindingDiff) int {
 		return cmp.Or(cmp.Compare(rank[x.Verdict], rank[y.Verdict]), cmp.Compare(x.ID, y.ID), cmp.Compare(x.Subject, y.Subject))
 	})
+}
+
+// priceOf says what else of a subject got worse where a finding of it is gone.
+func (d *Diff) priceOf(f *FindingDiff) {
+	if f.Verdict != Fixed && f.Verdict != Better {
+		return
+	}
+	for i := range d.Measures {
+		c := &d.Measures[i]
+		if c.on != f.on || f.on.one().kind == aHost || c.spec.neutral || !c.Real() || c.c.diff < 0 || c.spec == f.Key.spec {
+			continue
+		}
+		if f.Why != "" {
+			f.Why += "; "
+		}
+		f.Why += fmt.Sprintf("but %s rose from %s to %s", strings.TrimSpace(c.spec.label), c.figure(c.a.value), c.figure(c.b.value))
+	}
 }
 
 // rank is the order in which verdicts are told.
@@ -151,16 +172,27 @@ func (d *Diff) verdict(f *FindingDiff) (verdict, why string) {
 		return Fixed, ""
 	case f.a == nil && f.b != nil && f.rose():
 		return New, ""
-	case f.a != nil && f.b == nil:
-		return Inconclusive, "raised in A only, but what it is about differs no more than by chance, or by less than a fifth"
-	case f.a == nil:
-		return Inconclusive, "raised in B only, but what it is about differs no more than by chance, or by less than a fifth"
+	case (f.a == nil || f.b == nil) && f.Key.tight():
+		return Unchanged, "it is at the limit: " + f.in() + ", but what it is about differs by less than a fifth"
+	case f.a == nil || f.b == nil:
+		return Inconclusive, f.in() + ", but what it is about differs no more than by chance, or by less than a fifth"
 	case f.fell():
 		return Better, "still raised"
 	case f.rose():
 		return Worse, ""
 	}
 	return Unchanged, "differs no more than by chance, or by less than a fifth"
+}
+
+// in says where f was raised.
+func (f *FindingDiff) in() string {
+	switch {
+	case f.b == nil:
+		return "raised in A only"
+	case f.a == nil:
+		return "raised in B only"
+	}
+	return "raised in both"
 }
 
 // same: the numbers are not only alike.
@@ -191,24 +223,23 @@ func (d *Diff) unsure(f *FindingDiff) string {
 			e    *episode
 		}{{"A", f.on.a, f.a}, {"B", f.on.b, f.b}} {
 			// Where it is raised, that it is there is no question of how many came.
-			if n := side.u.series[connsPerS].sum().num; n < minConns && (side.e == nil || f.a != nil && f.b != nil) {
-				return fmt.Sprintf("too little load in %s: %.0f connections there, %d are needed", side.name, n, minConns)
+			n := max(side.u.series[connsPerS].sum().num, side.u.series[refusalsPerAttempt].sum().den)
+			if n < minConns && (side.e == nil || f.a != nil && f.b != nil) {
+				return fmt.Sprintf("too little load in %s: %.0f attempts to connect there, %d are needed", side.name, n, minConns)
 			}
 		}
 	}
 	return d.loadExplains(f)
 }
 
-// loadExplains is not "" where the load alone would make the change.
+// loadExplains is not "" where the load alone would make the change. Of connections
+// those that were made count: who is refused tries again and again.
 func (d *Diff) loadExplains(f *FindingDiff) string {
 	if !loadDriven[f.ID] || !f.Key.Real() {
 		return ""
 	}
 	k := loadOf(f.on.one().kind, f.ID)
 	a, b := f.on.a.series[k].estimate(true).value, f.on.b.series[k].estimate(true).value
-	if f.on.one().kind == aListener { // what was refused was load as well
-		a, b = attempts(f.on.a), attempts(f.on.b)
-	}
 	if !finite(a) || !finite(b) {
 		return ""
 	}
@@ -221,10 +252,4 @@ func (d *Diff) loadExplains(f *FindingDiff) string {
 		return "it rose, but B had more than twice the load: " + loads
 	}
 	return ""
-}
-
-// attempts are those to connect, a second.
-func attempts(u *subject) float64 {
-	conns, tried := u.series[connsPerS].sum(), u.series[refusalsPerAttempt].sum()
-	return max(conns.num, tried.den) / conns.den
 }
