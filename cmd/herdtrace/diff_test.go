@@ -6,11 +6,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
 // TestDiff: two recordings give text, an object, or both, and with --fail-on an
@@ -31,16 +36,9 @@ func TestDiff(t *testing.T) {
 	if code != 0 || !bytes.Equal([]byte(out), file) || !json.Valid(file) {
 		t.Errorf("exit %d, the object on stdout is not that of the file: %s", code, out)
 	}
-	worse := filepath.Join(dir, "worse.jsonl")
-	in, err := os.ReadFile(herd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The same, but for what the herd is about: before it is there, and after it.
-	lines := strings.SplitAfter(string(in), "\n")
-	writeFile(t, worse, strings.Join(lines[:7], ""))
-	calm := filepath.Join(dir, "calm.jsonl")
-	writeFile(t, calm, lines[0]+strings.Join(lines[6:13], ""))
+	worse, calm := filepath.Join(dir, "worse.jsonl"), filepath.Join(dir, "calm.jsonl.gz")
+	withWakeups(t, herd, worse, 8)
+	withWakeups(t, herd, calm, 1)
 	for _, tt := range []struct {
 		a, b string
 		code int
@@ -60,9 +58,43 @@ func TestDiff(t *testing.T) {
 			t.Errorf("%s, %s: exit %d without --fail-on", tt.a, tt.b, code)
 		}
 	}
+	in, err := os.ReadFile(herd)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cut := filepath.Join(dir, "cut.jsonl")
 	writeFile(t, cut, string(in[:len(in)-100]))
 	if out, _, code := cli(t, nil, "diff", cut, herd); code != 0 || !strings.Contains(out, "note: A ends in the middle of a line") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// withWakeups writes a recording again with so many wake-ups for each accept.
+func withWakeups(t *testing.T, from, to string, perAccept uint64) {
+	t.Helper()
+	r, err := sample.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	w, err := sample.Create(to)
+	if err == nil {
+		err = w.WriteHeader(r.Header())
+	}
+	for err == nil {
+		var s *sample.Sample
+		if s, err = r.Next(context.Background()); err == nil {
+			for i := range s.Accept.Listeners {
+				l := &s.Accept.Listeners[i]
+				l.WakeupsTotal = perAccept * l.AcceptsTotal
+			}
+			err = w.WriteSample(s)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

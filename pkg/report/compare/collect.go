@@ -18,21 +18,27 @@ type sums map[metric]pair
 
 func (m sums) add(k metric, num, den float64) {
 	if finite(num) && finite(den) {
-		m[k] = m[k].plus(pair{num, den})
+		m[k] = m[k].plus(pair{num: num, den: den})
 	}
 }
 
 // worst keeps the greatest of the sockets.
 func (m sums) worst(k metric, num, den float64) {
 	if finite(num) {
-		m[k] = pair{max(m[k].num, num), den}
+		m[k] = pair{num: max(m[k].num, num), den: den}
 	}
 }
 
+// take adds an interval. What a share of the time is of the host counts from the
+// begin of the load to its end.
 func (u *subject) take(m sums) {
+	load := 0.0
+	if u.kind == aHost {
+		load = m[busyCores].num
+	}
 	for k := range metricCount {
 		if p, ok := m[k]; ok {
-			u.series[k].add(p.num, p.den)
+			u.series[k].addUnder(p.num, p.den, load)
 		}
 	}
 }
@@ -92,7 +98,7 @@ func (s *Side) addListener(m sums, u *subject, f *model.Frame, l *model.Listener
 	dt := l.Interval.Seconds()
 	conns := max(l.Delta.AcceptsTotal, l.CompletionsDelta)
 	if f.ConnsKnown(l) {
-		m[connsPerS] = pair{m[connsPerS].num + float64(conns), dt}
+		m[connsPerS] = pair{num: m[connsPerS].num + float64(conns), den: dt}
 		s.conns += float64(conns)
 	}
 	s.counted += float64(conns) + float64(l.Delta.WakeupsTotal) + float64(l.Delta.AcceptEAGAINTotal)
@@ -105,10 +111,10 @@ func (s *Side) addListener(m sums, u *subject, f *model.Frame, l *model.Listener
 	}
 	m.add(emptyCPUPerConn, l.EmptyCPU*dt, float64(conns))
 	if active && f.Measured(model.SignalAccept) {
-		m[stalledLooks] = pair{m[stalledLooks].num + float64(l.StalledChecks), dt}
+		m[stalledLooks] = pair{num: m[stalledLooks].num + float64(l.StalledChecks), den: dt}
 	}
 	if g := l.Group; active && g != nil && g.TopAt == l && len(g.Others) > 0 {
-		m.add(workerGap, (min(g.Top.RunRatio, 1)-min(g.Others[len(g.Others)/2], 1))*dt, dt)
+		m.add(workerGap, (min(g.Top.Busy(), 1)-min(g.Others[len(g.Others)/2], 1))*dt, dt)
 	}
 	if q := l.Queue; q != nil {
 		s.addQueue(m, u, f, l, float64(conns))
@@ -282,7 +288,7 @@ func (s *Side) addProcesses(f *model.Frame) {
 		if byKey[key] == nil {
 			byKey[key] = make(sums)
 		}
-		byKey[key][processCores] = pair{byKey[key][processCores].num + p.Run*dt, dt}
+		byKey[key][processCores] = pair{num: byKey[key][processCores].num + p.Run*dt, den: dt}
 		byKey[key].add(claimedOff, math.Abs(p.Claimed-p.Run)*dt, p.Run*dt)
 	}
 	for key, m := range byKey {

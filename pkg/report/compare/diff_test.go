@@ -48,6 +48,7 @@ func TestVerdicts(t *testing.T) {
 			s.sockets, s.refuse = 8, []float64{40, 40, 40, 40, 40, 40, 40, 40}
 		}), Worse, "accept-queue-overflow worse", ""},
 		{"pile cured", piled, noisy, Fixed, "runq-pile fixed", "waiting beside an idle core"},
+		{"pile cured, recorded from before the load to after it", piled.with(func(s *scene) { s.idle = 3 }), noisy.with(func(s *scene) { s.idle = 2 }), Fixed, "runq-pile fixed", ""},
 		{"throttle cured", throttled, noisy, Fixed, "cfs-throttle fixed", "periods throttled"},
 		{"quota gone", throttled, noisy.with(func(s *scene) { s.noQuota = true }), Fixed, "cfs-throttle fixed", ""},
 		{"throttle in another group", throttled, throttled.with(func(s *scene) { s.group = "/system.slice/web.service" }), Moved, "cfs-throttle moved, cfs-throttle moved", "which B does not have"},

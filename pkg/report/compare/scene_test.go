@@ -28,6 +28,7 @@ type scene struct {
 	pile     float64   // share of the time in which a thread waits beside an idle core
 	throttle float64   // share of the periods
 	noQuota  bool
+	idle     int // ticks at the begin and at the end without any load
 	noise    float64
 	drift    float64
 	port     uint16
@@ -98,8 +99,14 @@ func (s scene) write(t testing.TB) []byte {
 		at.CGroups[0].CFS = nil
 	}
 	for tick := range s.ticks + 1 {
-		if tick > 0 {
+		switch {
+		case tick > s.idle && tick <= s.ticks-s.idle:
 			s.advance(at, tick, wob)
+		case tick > 0:
+			at.MonoNS += uint64(time.Second)
+			for c := range at.CPUs {
+				at.CPUs[c].Runq.IdleNS, at.CPUs[c].Times.IdleNS = at.CPUs[c].Runq.IdleNS+1e9, at.CPUs[c].Times.IdleNS+1e9
+			}
 		}
 		if err := w.WriteSample(at); err != nil {
 			t.Fatal(err)

@@ -22,7 +22,10 @@ const minBatches = 8
 const mostAlike = 0.3
 
 // pair is what an interval, or a batch of them, adds to a ratio.
-type pair struct{ num, den float64 }
+type pair struct {
+	num, den float64
+	load     float64 // what the host had to do; 0 where that is of no interest
+}
 
 // series is a ratio over the intervals of a recording: of sums, so that an
 // interval counts for what happened in it.
@@ -36,13 +39,16 @@ type series struct {
 
 // add takes the next interval. One in which nothing could happen (den is 0) and
 // nothing did says nothing, and so does what is not known.
-func (s *series) add(num, den float64) {
+func (s *series) add(num, den float64) { s.addUnder(num, den, 0) }
+
+// addUnder takes an interval that had a load.
+func (s *series) addUnder(num, den, load float64) {
 	if !finite(num) || !finite(den) || den < 0 || num == 0 && den == 0 {
 		return
 	}
 	s.width = max(s.width, 1)
 	s.n++
-	s.open = s.open.plus(pair{num, den})
+	s.open = s.open.plus(pair{num, den, load})
 	if s.in++; s.in < s.width {
 		return
 	}
@@ -54,7 +60,7 @@ func (s *series) add(num, den float64) {
 	}
 }
 
-func (p pair) plus(q pair) pair { return pair{p.num + q.num, p.den + q.den} }
+func (p pair) plus(q pair) pair { return pair{p.num + q.num, p.den + q.den, p.load + q.load} }
 
 func (p pair) ratio() float64 { return p.num / p.den }
 
@@ -70,8 +76,28 @@ func (s *series) all() []pair {
 	return out
 }
 
+// idleLoad is the share of the mean load below which a begin or an end is none of
+// the load test.
+const idleLoad = 0.25
+
+// loaded are all without a begin and an end that had next to no load.
+func (s *series) loaded() []pair {
+	bs := s.all()
+	mean := 0.0
+	for _, b := range bs {
+		mean += b.load / float64(len(bs))
+	}
+	for len(bs) > minIntervals && bs[0].load < idleLoad*mean {
+		bs = bs[1:]
+	}
+	for len(bs) > minIntervals && bs[len(bs)-1].load < idleLoad*mean {
+		bs = bs[:len(bs)-1]
+	}
+	return bs
+}
+
 func (s *series) sum() (p pair) {
-	for _, b := range s.all() {
+	for _, b := range s.loaded() {
 		p = p.plus(b)
 	}
 	return p
@@ -115,7 +141,7 @@ func (s *series) estimate(counted bool) estimate {
 	if s.n < minIntervals {
 		return e
 	}
-	bs := s.all()
+	bs := s.loaded()
 	rest, alike := residuals(bs, e.value)
 	for alike > mostAlike && len(bs)/2 >= minBatches {
 		bs = halve(bs)
@@ -136,7 +162,8 @@ func (s *series) estimate(counted bool) estimate {
 		variance = max(variance, total.num, 1)
 	}
 	e.se, e.dof = math.Sqrt(variance)/total.den, n-1
-	e.batches, e.width, e.strangers = s.all(), s.width, float64(len(s.all()))
+	e.batches, e.width = s.loaded(), s.width
+	e.strangers = float64(len(e.batches))
 	_, alike = residuals(e.batches, e.value)
 	alike = min(alike+1/math.Sqrt(e.strangers), 0.8)
 	e.strangers *= (1 - alike) / (1 + alike)
