@@ -42,10 +42,9 @@ type Diff struct {
 	Findings []FindingDiff
 	Measures []Change // those of findings and those that changed come in full
 
-	alpha      float64 // of a measure
-	alphaKey   float64 // of a finding
-	identical  bool
-	worseMoved bool
+	alpha     float64 // of a measure
+	alphaKey  float64 // of a finding
+	identical bool
 }
 
 // Change is one measure in both recordings.
@@ -142,6 +141,12 @@ func (d *Diff) change(u couple, k metric, alpha float64) Change {
 		c.missing = fmt.Sprintf("%d and %d intervals, %d take to tell a change from chance", c.a.n, c.b.n, minIntervals)
 	}
 	return c
+}
+
+// vague reports whether the interval has more in it than there is: none of it, or twice.
+func (c *Change) vague() bool {
+	most := max(math.Abs(c.a.value), math.Abs(c.b.value), c.spec.least)
+	return !finite(c.c.low) || c.c.high-c.c.low > 2*most
 }
 
 func words(accuracy string) string {

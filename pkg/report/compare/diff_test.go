@@ -39,11 +39,12 @@ func TestVerdicts(t *testing.T) {
 		{"herd as before", herd, herd.with(func(s *scene) { s.seed = 2 }), NoDifference, "accept-herd unchanged", "no more than by chance"},
 		{"herd on another port", herd, noisy.with(func(s *scene) { s.port = 9090 }), Fixed, "accept-herd fixed", ""},
 		{"queue cured", refusing, noisy, Fixed, "accept-queue-overflow fixed", "refusals per attempt"},
+		{"refusals that grow", noisy, noisy.with(func(s *scene) { s.refuse, s.grows = []float64{10}, true }), Worse, "accept-queue-overflow new", "12 of 12 parts beyond"},
 		{"queue cured, in bursts", refusing.with(func(s *scene) { s.bursty, s.ticks = true, 24 }), noisy.with(func(s *scene) { s.ticks = 24 }), Fixed, "accept-queue-overflow fixed", ""},
 		{"one queue of eight", refusing, noisy.with(func(s *scene) { s.sockets, s.refuse = 8, []float64{0, 0, 100} }), Moved, "accept-queue-overflow moved", "one has 100% of the"},
 		{"one queue of eight, less", refusing, noisy.with(func(s *scene) { s.sockets, s.refuse = 8, []float64{0, 0, 30} }), Moved, "accept-queue-overflow moved", "the sum fell"},
 		{"one queue of eight, more", refusing, noisy.with(func(s *scene) { s.sockets, s.refuse = 8, []float64{0, 0, 300} }), Worse, "accept-queue-overflow moved", "the sum rose"},
-		{"herd became one queue", herd, noisy.with(func(s *scene) { s.sockets, s.refuse = 8, []float64{0, 0, 100} }), Worse, "accept-queue-overflow new, accept-herd moved", "to accept-queue-overflow: A had it in 1 socket"},
+		{"herd became one queue", herd, noisy.with(func(s *scene) { s.sockets, s.refuse = 8, []float64{0, 0, 100} }), Worse, "accept-queue-overflow new, accept-herd moved", "to accept-queue-overflow, at 1 of 8 sockets"},
 		{"all queues of eight", refusing, noisy.with(func(s *scene) {
 			s.sockets, s.refuse = 8, []float64{40, 40, 40, 40, 40, 40, 40, 40}
 		}), Worse, "accept-queue-overflow worse", ""},

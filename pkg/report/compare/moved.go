@@ -77,7 +77,7 @@ func (d *Diff) moveElsewhere() {
 			case g.a != nil || g.b == nil || i == k:
 			case f.on == g.on && (f.Verdict == Fixed || f.Verdict == Better) && g.Verdict == New && g.inSome():
 				// A socket for each worker cured the one and made the other.
-				f.Verdict, f.Why = Moved, "to "+g.ID+": "+g.where()
+				f.Verdict, f.Why = Moved, fmt.Sprintf("to %s, at %d of %d sockets of the SO_REUSEPORT group", g.ID, len(g.b.sockets), g.on.b.sockets)
 			case f.ID == g.ID && f.on.one().kind == g.on.one().kind && f.on.b == nil && g.on.a == nil:
 				f.Verdict, f.Why = Moved, "it was at "+f.Subject+", which B does not have, and is at "+g.Subject+", which A does not have"
 				g.Verdict, g.Why = Moved, "see "+f.Subject

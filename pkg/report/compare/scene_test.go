@@ -25,6 +25,7 @@ type scene struct {
 	sockets  int       // of a SO_REUSEPORT group; 0: one without
 	refuse   []float64 // refusals at each socket
 	bursty   bool      // in every third interval only
+	grows    bool      // by as much again in each interval
 	pile     float64   // share of the time in which a thread waits beside an idle core
 	throttle float64   // share of the periods
 	noQuota  bool
@@ -133,6 +134,9 @@ func (s scene) advance(at *sample.Sample, tick int, w *wobble) {
 		l.Workers[0].RunNS += 200e6
 		if k < len(s.refuse) && (!s.bursty || tick%3 == 1) {
 			refused := uint64(s.refuse[k] * w.next(2))
+			if s.grows {
+				refused *= uint64(tick)
+			}
 			l.Queues.Refusals.AcceptQueueSYN += refused
 			if refused > 0 {
 				l.Queues.AcceptFullNS += 500e6

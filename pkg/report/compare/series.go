@@ -122,6 +122,7 @@ type estimate struct {
 	dof   float64 // its degrees of freedom
 	n     int     // intervals
 
+	counted   bool
 	batches   []pair
 	width     int     // intervals in each
 	strangers float64 // so many of them are worth as much as independent ones
@@ -133,7 +134,7 @@ type estimate struct {
 // one has at least the error of a Poisson count.
 func (s *series) estimate(counted bool) estimate {
 	total := s.sum()
-	e := estimate{value: math.NaN(), se: math.NaN(), n: s.n}
+	e := estimate{value: math.NaN(), se: math.NaN(), n: s.n, counted: counted}
 	if total.den <= 0 {
 		return e
 	}

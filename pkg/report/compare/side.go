@@ -53,7 +53,6 @@ type episode struct {
 	on      subjectKey
 	last    diagnose.Finding // in its worst state
 	active  series           // share of the time in which it was raised
-	since   int              // intervals before the first time
 	sockets map[uint64]bool  // at which it was raised
 }
 
@@ -189,9 +188,10 @@ func (s *Side) addFindings(step *report.Step) {
 					s.forgotten++
 					continue
 				}
-				e = &episode{id: f.ID, on: key.on, since: s.intervals, sockets: make(map[uint64]bool)}
+				e = &episode{id: f.ID, on: key.on, sockets: make(map[uint64]bool)}
+				before := (s.elapsed.Seconds() - dt) / float64(max(s.intervals-1, 1))
 				for range s.intervals - 1 {
-					e.active.add(0, dt)
+					e.active.add(0, before)
 				}
 				s.episodes[key] = e
 			}

@@ -33,11 +33,18 @@ func contrastOf(a, b estimate, alpha float64) contrast {
 	half, wide := 0.0, 0.0
 	if va+vb > 0 {
 		dof := (va + vb) * (va + vb) / (va*va/a.dof + vb*vb/b.dof)
-		half, wide = studentT(shownLevel, dof)*math.Sqrt(va+vb), studentT(alpha/2, dof)*math.Sqrt(va+vb)
+		half = studentT(shownLevel, dof) * math.Sqrt(va+vb)
+		if wide = half; math.Abs(c.diff) > half && alpha/2 < shownLevel {
+			wide = studentT(alpha/2, dof) * math.Sqrt(va+vb)
+		}
 	}
 	c.low, c.high = c.diff-half, c.diff+half
 	c.sure = math.Abs(c.diff) > wide
 	if c.sure {
+		return c
+	}
+	if n := everAndNever(a, b) + everAndNever(b, a); n > 0 {
+		c.sure, c.apart, c.apartOf = true, n, max(len(a.batches), len(b.batches))
 		return c
 	}
 	more, less := parts(a, b)
@@ -48,6 +55,29 @@ func contrastOf(a, b estimate, alpha float64) contrast {
 		c.sure, c.apart, c.apartOf = true, k, len(more)
 	}
 	return c
+}
+
+// everAndNever is in how many batches of b there was something, where that is nearly
+// all of them, and nothing at all in a, which had as many and should have seen ten
+// of it. That grows or fades in b, as the refusals of clients that try again do,
+// makes its interval wide, and is no doubt that it is there.
+func everAndNever(a, b estimate) (n int) {
+	if !a.counted || a.value != 0 || min(len(a.batches), len(b.batches)) < minBatches {
+		return 0
+	}
+	expected := 0.0
+	for _, p := range a.batches {
+		expected += p.den * b.value
+	}
+	for _, p := range b.batches {
+		if p.num > 0 {
+			n++
+		}
+	}
+	if expected < 10 || n < minBatches || 10*n < 8*len(b.batches) {
+		return 0
+	}
+	return n
 }
 
 // beyond counts the values of more that exceed all of less, and says how likely

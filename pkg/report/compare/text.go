@@ -178,7 +178,7 @@ func (d *Diff) measureLines(b *bytes.Buffer) {
 // method is said in both outputs, for a number without it proves nothing.
 const method = "ratios of sums over the intervals; Welch's t interval of each difference, from how the intervals differ (neighbours that are " +
 	"alike count once; no less than a Poisson count's error); a change is beyond chance where that leaves out 0, or more intervals than " +
-	"chance would have exceed all of the other side, at an error of 1% that is divided among the findings, and another among the measures"
+	"chance would have exceed all of the other side (or all but a few have what the other side never had), at an error of 1% that is divided among the findings, and another among the measures"
 
 func zero(v float64) bool { return v == 0 || !finite(v) }
 

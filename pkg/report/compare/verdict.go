@@ -26,8 +26,6 @@ type FindingDiff struct {
 
 	a, b *episode
 	on   couple
-	key  metric
-	own  bool // Key is the share of the time in which it was raised
 }
 
 // rose reports whether there is more of it in B.
@@ -133,10 +131,9 @@ func (e *episode) share() float64 {
 func (d *Diff) keyChange(f *FindingDiff) {
 	k, ok := keyOf[f.ID]
 	if ok {
-		f.key, f.Key = k, d.change(f.on, k, d.alphaKey)
+		f.Key = d.change(f.on, k, d.alphaKey)
 		return
 	}
-	f.own = true
 	f.Key = Change{Subject: f.Subject, spec: &spec{name: "raised_ratio", label: "raised", scale: 100, unit: "% of the time", least: leastShare}}
 	f.Key.a, f.Key.b = d.raised(d.A, f.a), d.raised(d.B, f.b)
 	f.Key.c = contrastOf(f.Key.a, f.Key.b, d.alphaKey)
@@ -180,6 +177,8 @@ func (d *Diff) verdict(f *FindingDiff) (verdict, why string) {
 		return Better, "still raised"
 	case f.rose():
 		return Worse, ""
+	case f.Key.vague():
+		return Inconclusive, "the intervals of each side differ too much by themselves: a longer recording, or a steadier load, would tell"
 	}
 	return Unchanged, "differs no more than by chance, or by less than a fifth"
 }
