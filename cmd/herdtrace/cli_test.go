@@ -70,6 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"replay", garbage, "--from", "-1s"}, 2, "from"},
 		{[]string{"--speed", "2"}, 2, "herdtrace replay"},
 		{[]string{"--from", "2", "--", "true"}, 2, "herdtrace replay"},
+		{[]string{"--fail-on", "worse"}, 2, "herdtrace diff"},
 		{[]string{"check", "it"}, 2, "no arguments"},
 		{[]string{"diff", garbage}, 2, "diff BEFORE AFTER"},
 		{[]string{"diff", "-", "-"}, 2, "standard input"},

@@ -146,14 +146,15 @@ func (f factor) Set(v string) error {
 	return nil
 }
 
-// replayOnly is a flag that was given and is for replay alone; "" where none was.
-func (o *options) replayOnly() string {
-	for _, name := range []string{"speed", "from"} {
-		if o.flags.Changed(name) {
-			return name
+// onlyFor finds a flag that was given and is for another command alone; "" where
+// none was.
+func (o *options) onlyFor() (name, command string) {
+	for _, f := range [][2]string{{"speed", "replay"}, {"from", "replay"}, {"fail-on", "diff"}} {
+		if o.flags.Changed(f[0]) {
+			return f[0], f[1]
 		}
 	}
-	return ""
+	return "", ""
 }
 
 func newFlags(o *options) *pflag.FlagSet {

@@ -20,8 +20,8 @@ import (
 
 // trace is herdtrace without a subcommand: attach, and show until stopped.
 func trace(o *options) error {
-	if name := o.replayOnly(); name != "" {
-		return usagef("--%s is for herdtrace replay", name)
+	if name, command := o.onlyFor(); name != "" {
+		return usagef("--%s is for herdtrace %s", name, command)
 	}
 	for _, pid := range o.pids {
 		if err := syscall.Kill(int(pid), 0); errors.Is(err, syscall.ESRCH) {
