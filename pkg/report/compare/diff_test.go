@@ -36,6 +36,7 @@ func TestVerdicts(t *testing.T) {
 		{"herd came", noisy, herd, Worse, "accept-herd new", "B: warn 100% of the time"},
 		{"herd less", herd, herd.with(func(s *scene) { s.herd = 4 }), Better, "accept-herd better", "still raised"},
 		{"herd more", herd.with(func(s *scene) { s.herd = 4 }), herd, Worse, "accept-herd worse", "A: "},
+		{"herd a tenth less, for sure", quiet.with(func(s *scene) { s.herd = 8 }), quiet.with(func(s *scene) { s.herd = 7.2 }), NoDifference, "accept-herd unchanged", "less than a fifth"},
 		{"herd as before", herd, herd.with(func(s *scene) { s.seed = 2 }), NoDifference, "accept-herd unchanged", "no more than by chance"},
 		{"herd on another port", herd, noisy.with(func(s *scene) { s.port = 9090 }), Fixed, "accept-herd fixed", ""},
 		{"queue cured", refusing, noisy, Fixed, "accept-queue-overflow fixed", "refusals per attempt"},
