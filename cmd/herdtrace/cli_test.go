@@ -74,7 +74,13 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"check", "--from", "2"}, 2, "herdtrace replay"},
 		{[]string{"version", "--speed", "2"}, 2, "herdtrace replay"},
 		{[]string{"--from", "2", "--", "true"}, 2, "herdtrace replay"},
+		{[]string{"--fail-on", "worse"}, 2, "herdtrace diff"},
 		{[]string{"check", "it"}, 2, "no arguments"},
+		{[]string{"diff", garbage}, 2, "diff BEFORE AFTER"},
+		{[]string{"diff", "-", "-"}, 2, "standard input"},
+		{[]string{"diff", garbage, garbage, "--fail-on", "rain"}, 2, "worse"},
+		{[]string{"diff", "-o", "x", garbage, garbage}, 2, "drop -o"},
+		{[]string{"diff", garbage, garbage}, 1, "garbage"},
 		{[]string{"replay", filepath.Join(dir, "missing")}, 1, "missing"},
 		{[]string{"replay", garbage}, 1, "garbage"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -20,11 +21,12 @@ type gateOptions struct {
 	thresholds string   // a file of them
 	minConns   uint64
 	strict     bool
+	worse      bool       // of herdtrace diff: what is worse, or new
 	judge      *gate.Gate // nil: no gate
 }
 
 func (g *gateOptions) addTo(f *pflag.FlagSet) {
-	f.StringArrayVar(&g.failOn, "fail-on", nil, "exit with 3 if this is true: crit, warn (findings of that severity or above), or an `EXPRESSION` like 'herd.wakeups_per_accept > 2 or listen.refusals_total > 0'; may be given again; herdtrace metrics lists the names. Exit with 4 where it could not be measured")
+	f.StringArrayVar(&g.failOn, "fail-on", nil, "exit with 3 if this is true: crit, warn (findings of that severity or above), or an `EXPRESSION` like 'herd.wakeups_per_accept > 2 or listen.refusals_total > 0'; may be given again; herdtrace metrics lists the names. Of herdtrace diff: worse. Exit with 4 where it could not be measured")
 	f.StringVar(&g.thresholds, "thresholds", "", "read what --fail-on takes from this `FILE`, one expression a line, # begins a comment")
 	f.Uint64Var(&g.minConns, "min-conns", gate.DefaultMinConns, "with fewer connections than `N` in all, what takes connections to show counts as not measured")
 	f.BoolVar(&g.strict, "strict", false, "what is approximate, and any lost event, counts as not measured")
@@ -54,6 +56,10 @@ func (g *gateOptions) prepare(f *pflag.FlagSet) error {
 				return usagef("--%s needs something to fail on (--fail-on or --thresholds)", name)
 			}
 		}
+		return nil
+	}
+	if slices.Equal(conditions, []string{"worse"}) {
+		g.worse = true
 		return nil
 	}
 	judge, err := gate.New(gate.Options{Conditions: conditions, MinConns: g.minConns, Strict: g.strict})

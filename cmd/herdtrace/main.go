@@ -80,6 +80,7 @@ func complain(err error) {
 // commands are what a first word may be.
 var commands = map[string]func(o *options, args []string) error{
 	"check":   check,
+	"diff":    compareTwo,
 	"record":  recordTrace,
 	"replay":  replay,
 	"report":  reportFile,
@@ -98,6 +99,8 @@ func dispatch(args []string) error {
 		return err
 	case o.replayOnly() != "" && !replays:
 		return usagef("--%s is for herdtrace replay", o.replayOnly())
+	case o.gate.worse && (len(o.words) == 0 || o.words[0] != "diff"):
+		return usagef("--fail-on worse is for herdtrace diff")
 	case o.version:
 		return printVersion()
 	case len(o.words) > 0:
@@ -108,7 +111,7 @@ func dispatch(args []string) error {
 		if len(o.command) > 0 && o.words[0] != "record" {
 			return usagef("herdtrace %s takes no command after --", o.words[0])
 		}
-		if o.gate.judge != nil && !slices.Contains([]string{"record", "replay", "report"}, o.words[0]) {
+		if o.gate.judge != nil && !slices.Contains([]string{"record", "replay", "report", "diff"}, o.words[0]) {
 			return usagef("herdtrace %s has nothing to fail on (drop --fail-on)", o.words[0])
 		}
 		return cmd(o, o.words[1:])

@@ -247,6 +247,8 @@ Usage: herdtrace [flags] [-- command args...]
        herdtrace metrics                  what --fail-on may refer to
        herdtrace replay FILE [flags]      the same screens from a recording, no root: to pause,
                                           step, seek, play faster or slower
+       herdtrace diff BEFORE AFTER        two recordings side by side: what is fixed, better, worse,
+                                          moved or new, for the load that each had; --json[=FILE]
        herdtrace check [--json]           what this host offers, what is missing, and the cure
        herdtrace version
 

@@ -48,7 +48,7 @@ func interrupts(ctx context.Context, out *outputs, onSignal func(os.Signal)) (co
 // abort leaves the program although something in it hangs, and gives the terminal
 // back before.
 func (out *outputs) abort() {
-	if out.live != nil {
+	if out != nil && out.live != nil {
 		if err := out.live.Close(); err != nil {
 			complain(err)
 		}

@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"pkg/report/diagnose":          {module + "pkg/tracer/sample", module + "pkg/report/model"},
 	"pkg/report":                   {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose"},
 	"pkg/report/perfetto":          {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
+	"pkg/report/compare":           {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
 	"pkg/report/live": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report",
 		"github.com/gdamore/tcell/v3", "github.com/gdamore/tcell/v3/", "github.com/clipperhouse/displaywidth"},
 	"pkg/report/html": {module + "pkg/tracer/sample", module + "pkg/report/model", module + "pkg/report/diagnose", module + "pkg/report"},
