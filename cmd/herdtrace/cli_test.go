@@ -74,7 +74,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"check", "--from", "2"}, 2, "herdtrace replay"},
 		{[]string{"version", "--speed", "2"}, 2, "herdtrace replay"},
 		{[]string{"--from", "2", "--", "true"}, 2, "herdtrace replay"},
-		{[]string{"--fail-on", "there is no metric"}, 2, "herdtrace diff"},
+		{[]string{"--fail-on", "worse"}, 2, "herdtrace diff"},
 		{[]string{"check", "it"}, 2, "no arguments"},
 		{[]string{"diff", garbage}, 2, "diff BEFORE AFTER"},
 		{[]string{"diff", "-", "-"}, 2, "standard input"},
