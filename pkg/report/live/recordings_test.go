@@ -91,13 +91,20 @@ func recordingPaths(t testing.TB) []string {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no recordings: %v", err)
 	}
-	return paths
+	real, err := filepath.Glob("../../../testdata/real/*.jsonl.gz")
+	if err != nil || len(real) == 0 {
+		t.Fatalf("no real recordings: %v", err)
+	}
+	return append(paths, real...)
 }
 
 // TestRecordings draws the worst moment of each recording in testdata.
 func TestRecordings(t *testing.T) {
 	for _, path := range recordingPaths(t) {
-		name := strings.TrimSuffix(filepath.Base(path), ".jsonl")
+		name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".gz"), ".jsonl")
+		if strings.HasSuffix(path, ".gz") {
+			name = "real-" + name
+		}
 		t.Run(name, func(t *testing.T) {
 			v := worst(t, path, UI{Overview: true})
 			var out strings.Builder
