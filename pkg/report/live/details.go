@@ -104,7 +104,7 @@ func (v *View) stopLines(g *model.CGroup) func(w int) []line {
 		period := time.Duration(g.CFS.PeriodUS) * time.Microsecond
 		out := []line{{text: fmt.Sprintf("its last stops, each in a period of %s (# it ran, . it was stopped):", nanoseconds(float64(period))), indent: tableLeft}}
 		for i := range stops {
-			out = append(out, line{text: stopText(&stops[i], period, min(max(w-tableLeft-60, 10), 40)), indent: tableLeft})
+			out = append(out, line{text: v.stopText(&stops[i], period, min(max(w-tableLeft-60, 10), 40)), indent: tableLeft})
 		}
 		return out
 	})
@@ -116,13 +116,13 @@ func (v *View) eventsShed() bool {
 
 // stopText is one stop: when it ended, and of the period in which that was, the
 // part before it.
-func stopText(e *model.Event, period time.Duration, w int) string {
+func (v *View) stopText(e *model.Event, period time.Duration, w int) string {
 	stopped := time.Duration(min(e.DurationNS, 1<<62))
 	n := w
 	if stopped < period {
 		n = int(float64(w) * float64(stopped) / float64(period))
 	}
-	out := fmt.Sprintf("%s [%s%s] stopped %s", e.Wall.Format("15:04:05.000"), strings.Repeat("#", w-n), strings.Repeat(".", n), nanoseconds(float64(stopped)))
+	out := fmt.Sprintf("%s [%s%s] stopped %s", v.clockTime(e.Wall), strings.Repeat("#", w-n), strings.Repeat(".", n), nanoseconds(float64(stopped)))
 	if stopped > period {
 		out += fmt.Sprintf(" (%.1f periods)", float64(stopped)/float64(period))
 	}

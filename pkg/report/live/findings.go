@@ -233,7 +233,7 @@ func (v *View) drawEvents(g *Grid, y, n int) {
 	events := v.Events[max(len(v.Events)-(n-1), 0):]
 	for i, e := range events {
 		kind, what := eventText(&e)
-		x := g.put(0, y+1+i, e.Wall.Format("15:04:05.000"), Dim, g.W) + 2
+		x := g.put(0, y+1+i, v.clockTime(e.Wall), Dim, g.W) + 2
 		g.put(x, y+1+i, kind, Normal, g.W)
 		x += 8
 		g.put(x, y+1+i, clip(eventOf(&e)+what, g.W-x), Normal, g.W)

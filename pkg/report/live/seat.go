@@ -53,7 +53,7 @@ func (s *seat) view() View {
 		v = *s.frozen
 		v.Clock, v.Message = clock, message
 	}
-	v.UI = s.ui
+	v.UI, v.Location = s.ui, time.Local
 	if s.opts.Deck != nil {
 		state := s.opts.Deck.State()
 		v.Deck = &state

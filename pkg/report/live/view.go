@@ -34,6 +34,7 @@ type View struct {
 	QuietFrom time.Duration
 	Message   string // for the bottom line
 	Recording string // what the trace is recorded to; "": it is not
+	Location  *time.Location // of the clock times; nil: UTC
 	UI        UI
 
 	held  map[Panel]*held
@@ -48,6 +49,15 @@ type cache struct {
 
 func newCache() *cache {
 	return &cache{tables: make(map[Panel]lister), drills: make(map[Panel]*drill)}
+}
+
+// clockTime is t as a person reads it.
+func (v *View) clockTime(t time.Time) string {
+	loc := v.Location
+	if loc == nil {
+		loc = time.UTC
+	}
+	return t.In(loc).Format("15:04:05.000")
 }
 
 // see is v as u has it.
