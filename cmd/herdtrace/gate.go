@@ -19,6 +19,7 @@ import (
 type gateOptions struct {
 	failOn     []string // expressions
 	thresholds string   // a file of them
+	baseline   string   // a recording
 	minConns   uint64
 	strict     bool
 	worse      bool       // of herdtrace diff: what is worse, or new
@@ -28,6 +29,7 @@ type gateOptions struct {
 func (g *gateOptions) addTo(f *pflag.FlagSet) {
 	f.StringArrayVar(&g.failOn, "fail-on", nil, "exit with 3 if this is true: crit, warn (findings of that severity or above), or an `EXPRESSION` like 'herd.wakeups_per_accept > 2 or listen.refusals_total > 0'; may be given again; herdtrace metrics lists the names. Of herdtrace diff: worse. Exit with 4 where it could not be measured")
 	f.StringVar(&g.thresholds, "thresholds", "", "read what --fail-on takes from this `FILE`, one expression a line, # begins a comment")
+	f.StringVar(&g.baseline, "baseline", "", "exit with 3 if something is worse than in the recording at this `FILE`, as herdtrace diff says; with 4 where that cannot be told")
 	f.Uint64Var(&g.minConns, "min-conns", gate.DefaultMinConns, "with fewer connections than `N` in all, what takes connections to show counts as not measured")
 	f.BoolVar(&g.strict, "strict", false, "what is approximate, and any lost event, counts as not measured")
 }
@@ -72,6 +74,11 @@ func (g *gateOptions) prepare(f *pflag.FlagSet) error {
 
 // verdict prints the last line of a gated run, and is its exit code; nil is a pass.
 func (out *outputs) verdict(sum *report.Summary) error {
+	if out.baseline != nil && out.baseline.diff != nil {
+		if err := out.baseline.diff.WriteText(out.text); err != nil {
+			return fmt.Errorf("write comparison: %w", err)
+		}
+	}
 	v := sum.Verdict
 	if v == nil {
 		return nil

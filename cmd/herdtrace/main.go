@@ -111,6 +111,9 @@ func dispatch(args []string) error {
 		if len(o.command) > 0 && o.words[0] != "record" {
 			return usagef("herdtrace %s takes no command after --", o.words[0])
 		}
+		if o.gate.baseline != "" && !slices.Contains([]string{"record", "replay", "report"}, o.words[0]) {
+			return usagef("herdtrace %s takes no --baseline", o.words[0])
+		}
 		if o.gate.judge != nil && !slices.Contains([]string{"record", "replay", "report", "diff"}, o.words[0]) {
 			return usagef("herdtrace %s has nothing to fail on (drop --fail-on)", o.words[0])
 		}

@@ -49,6 +49,9 @@ func replayFile(o *options, name, path string) error {
 	} else {
 		sum, err = pipe(ctx, r, out)
 	}
+	if out.baseline != nil {
+		out.baseline.Truncated = r.Truncated()
+	}
 	if endErr := report.End(sum, out.sinks...); err == nil {
 		err = endErr
 	}

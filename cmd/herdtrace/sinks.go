@@ -35,6 +35,8 @@ type outputs struct {
 	sinks []report.Sink
 	live  *live.Screen // nil in line mode
 	text  io.Writer    // for people; also where there is none but the verdict
+
+	baseline *baseline // nil: the trace is compared with nothing
 }
 
 // newOutputs opens the sinks. In line mode with a command of the user's, the
@@ -51,6 +53,13 @@ func newOutputs(o *options, setInterval func(time.Duration)) (*outputs, error) {
 	}
 	if o.gate.judge != nil { // before those that tell its verdict
 		out.sinks = append(out.sinks, o.gate.judge)
+	}
+	if o.gate.baseline != "" {
+		var err error
+		if out.baseline, err = newBaseline(o.gate.baseline); err != nil {
+			return nil, err
+		}
+		out.sinks = append(out.sinks, out.baseline)
 	}
 	if err := out.addFiles(o); err != nil {
 		return nil, err
