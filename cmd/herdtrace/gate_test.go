@@ -302,6 +302,9 @@ func TestCIExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if readme, err := os.ReadFile("../../README.md"); err != nil || !strings.Contains(string(readme), strings.TrimSpace(string(example))) {
+		t.Errorf("the README does not have the example (%v)", err)
+	}
 	_, script, ok := strings.Cut(string(example), "  run: |\n")
 	script, _, more := strings.Cut(script, "\n- uses:")
 	if !ok || !more {
