@@ -30,9 +30,18 @@ var panics = map[string]string{
 	"length": "the length's panic",      // on a goroutine of its own
 }
 
+// optionsOf is a command line without a word.
+func optionsOf() *options {
+	o, err := parse(nil)
+	if err != nil {
+		panic(err)
+	}
+	return o
+}
+
 // panicAt shows samples on the terminal, and then panics.
 func panicAt(where string) {
-	out, err := newOutputs(&options{}, nil)
+	out, err := newOutputs(optionsOf(), nil)
 	if err != nil || out.live == nil {
 		fmt.Fprintln(os.Stderr, "there is no screen:", err)
 		return
