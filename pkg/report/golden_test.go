@@ -188,13 +188,20 @@ func TestNoStaleGoldens(t *testing.T) {
 			known[name+"."+ending] = true
 		}
 	}
-	files, err := os.ReadDir(testdata + "/golden")
-	if err != nil {
-		t.Fatal(err)
+	for name := range realRecordings(t) {
+		for _, ending := range []string{"txt", "md", "xml"} {
+			known[name+"."+ending] = true
+		}
 	}
-	for _, f := range files {
-		if !known[f.Name()] {
-			t.Errorf("testdata/golden/%s belongs to no recording", f.Name())
+	for _, dir := range []string{"", "real/"} {
+		files, err := os.ReadDir(testdata + "/golden/" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if !known[dir+f.Name()] && !f.IsDir() {
+				t.Errorf("testdata/golden/%s%s belongs to no recording", dir, f.Name())
+			}
 		}
 	}
 }

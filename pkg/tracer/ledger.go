@@ -25,6 +25,7 @@ type entry struct {
 	growth      uint64 // by how much it grew since the last tick
 	acceptFull  recent // its accept queue was full
 	synFull     recent // its SYN queue was
+	ackRefused  recent // a refused final ACK was seen
 }
 
 // counted is what the programs count at a listener's element.
@@ -45,6 +46,7 @@ func (e *entry) age() {
 	e.growth = 0
 	e.acceptFull -= min(e.acceptFull, 1)
 	e.synFull -= min(e.synFull, 1)
+	e.ackRefused -= min(e.ackRefused, 1)
 }
 
 // take books what the programs saw since the last call.
@@ -65,6 +67,9 @@ func (e *entry) take(raw *bpf.AcceptListener, sum *sums) {
 	e.last = now
 	for _, r := range []*sample.Refusals{&e.seen, &e.booked, &sum.booked} {
 		addRefusals(r, &d)
+	}
+	if d.AcceptQueueACK > 0 {
+		e.ackRefused = thisTick
 	}
 	e.cookies += cookies
 	e.failed += failed
@@ -96,7 +101,8 @@ type sums struct {
 
 // settle books what the kernel counted (total, since attach) and no program
 // saw, at the listeners that it can have happened to. blind: the variant sees
-// no refused ACK, either, so that they must be told from sk_drops.
+// no refused ACK, either, so that they must be told from sk_drops, which counts
+// them twice.
 func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
 	accept := less(total.ListenOverflows, s.booked.AcceptQueue()+s.unattributed.AcceptQueue())
 	syn := less(total.ListenDrops-min(total.ListenDrops, total.ListenOverflows), s.booked.SynQueue+s.unattributed.SynQueue)
@@ -106,8 +112,8 @@ func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
 	}
 	distribute(accept, entries, weight, func(e *entry, n uint64) {
 		ack := uint64(0)
-		if blind && e != nil {
-			ack = min(n, less(e.unexplained, n+syn))
+		if e != nil && (blind || e.ackRefused > 0) {
+			ack = min(n, less(e.unexplained, n+syn)) // or it was one of these, that was missed
 		}
 		d := sample.Refusals{AcceptQueueSYN: n - ack, AcceptQueueACK: ack}
 		if e == nil {
@@ -115,7 +121,7 @@ func (s *sums) settle(total *sample.TCPExt, entries []*entry, blind bool) {
 			return
 		}
 		e.unexplained = less(e.unexplained, n+ack)
-		e.approximate = e.approximate || blind
+		e.approximate = e.approximate || blind || ack > 0
 		addRefusals(&e.booked, &d)
 		addRefusals(&s.booked, &d)
 	})

@@ -51,6 +51,11 @@ func TestLedger(t *testing.T) {
 			},
 		},
 		{
+			name:      "one ACK of three was missed",
+			total:     sample.TCPExt{ListenOverflows: 3, ListenDrops: 3},
+			listeners: []listener{with(full(6, 0, 2), sample.Refusals{AcceptQueueACK: 3}, true)},
+		},
+		{
 			name:  "two dropped and nothing was seen",
 			total: sample.TCPExt{ListenOverflows: 40, ListenDrops: 40},
 			listeners: []listener{
