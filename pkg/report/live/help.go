@@ -118,7 +118,7 @@ func (v *View) shedHelp() []string {
 func (v *View) drawHelp(g *Grid, y, n int) {
 	drawTitle(g, y, "HELP", "")
 	text := v.help()
-	from := min(v.UI.HelpAt, max(len(text)-(n-1), 0))
+	from := min(v.UI.HelpAt, max(len(text)-max(n-1, 0), 0))
 	if len(text) > n-1 {
 		drawTitle(g, y, "HELP", fmt.Sprintf("%d-%d of %d, Up Down", from+1, min(from+n-1, len(text)), len(text)))
 	}
@@ -139,7 +139,7 @@ func (v *View) help() []string {
 
 // scrollHelp is the first line of the help after a, where n are shown.
 func (v *View) scrollHelp(a Action, n int) int {
-	last := max(len(v.help())-n, 0)
+	last := max(len(v.help())-max(n, 0), 0)
 	at := map[Action]int{Up: v.UI.HelpAt - 1, Down: v.UI.HelpAt + 1, PageUp: v.UI.HelpAt - n, PageDown: v.UI.HelpAt + n, Last: last}[a]
 	return min(max(at, 0), last)
 }
