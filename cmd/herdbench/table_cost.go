@@ -14,7 +14,6 @@ import (
 // loadRuns are the sound runs of one load, by tool and round.
 type loadRuns struct {
 	name   string
-	tools  []string // as they came first
 	runs   map[string]map[int]*record
 	failed map[string][]string // tool: why runs of it are left out
 	bpf    map[string]*record

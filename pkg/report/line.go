@@ -205,25 +205,30 @@ func (l *Line) End(s *Summary) error {
 		float64(c.MemoryBytes)/(1<<20), c.LostTotal, lostDetail(&f.Sample.Self))
 }
 
-// verdictNeeds are the signals without which something may have gone unseen.
-var verdictNeeds = []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX,
-	model.SignalRunq, model.SignalThrottle, model.SignalCPUTime}
+// Unmeasured are the signals of f that were not measured, and for want of which
+// something may have gone unseen.
+func Unmeasured(f *model.Frame) []string {
+	var out []string
+	for _, name := range []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX,
+		model.SignalRunq, model.SignalThrottle, model.SignalCPUTime} {
+		if !f.Measured(name) || name == model.SignalAccept && f.Accept == nil {
+			out = append(out, name)
+		}
+	}
+	return out
+}
 
 func (l *Line) verdict(s *Summary) error {
 	if f := s.Last; f.Accept == nil && len(f.CPUs)+len(f.CGroups) == 0 && len(s.Findings) == 0 {
 		return l.print("  ? accept was not measured: no verdict")
 	}
-	whole := true
-	for _, name := range verdictNeeds {
-		if s.Last.Measured(name) && (name != model.SignalAccept || s.Last.Accept != nil) {
-			continue
-		}
-		whole = false
+	missing := Unmeasured(s.Last)
+	for _, name := range missing {
 		if err := l.print("  ? %s was not measured: no verdict on what needs it", name); err != nil {
 			return err
 		}
 	}
-	if whole && len(s.Findings) == 0 {
+	if len(missing) == 0 && len(s.Findings) == 0 {
 		return l.print("  . no finding")
 	}
 	if s.Dropped > 0 {

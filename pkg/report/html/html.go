@@ -125,15 +125,3 @@ func (r *Report) missing(signal string, some bool) string {
 	}
 	return "not measured"
 }
-
-// unmeasuredSignals are those that something may have gone unseen for.
-func (r *Report) unmeasuredSignals(f *model.Frame) []string {
-	var out []string
-	for _, name := range []string{model.SignalAccept, model.SignalWake, model.SignalListen, model.SignalNetRX,
-		model.SignalRunq, model.SignalThrottle, model.SignalCPUTime} {
-		if !f.Measured(name) || name == model.SignalAccept && f.Accept == nil {
-			out = append(out, name)
-		}
-	}
-	return out
-}

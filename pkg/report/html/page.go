@@ -111,7 +111,7 @@ func (r *Report) verdict(p *page, e *ending) {
 	}
 	var missing []string
 	if e.Last != nil {
-		missing = r.unmeasuredSignals(e.Last)
+		missing = report.Unmeasured(e.Last)
 	}
 	switch {
 	case e.Last == nil:

@@ -40,7 +40,6 @@ type ink struct{ Class, Fill, Stroke, Width string }
 // The inks. Where colour means something, there is a second sign as well: a
 // position, a label or a pattern.
 var (
-	inkFrame  = ink{"fr", "none", "#b8b8b8", "1"}
 	inkGrid   = ink{"gr", "none", "#e4e4e4", "1"}
 	inkBack   = ink{"bk", "#f6f6f4", "none", ""}
 	inkText   = ink{"tx", "#333333", "none", ""}

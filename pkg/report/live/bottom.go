@@ -3,7 +3,6 @@
 package live
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -143,7 +142,7 @@ func (v *View) elsewhere() []hint {
 	return nil
 }
 
-// drawKeys draws the bottom line: the prompt; or the message, if any, and what the
+// drawKeys draws the bottom line: the prompt; or the notice, if any, and what the
 // keys do.
 func (v *View) drawKeys(g *Grid, y int) {
 	if p := v.UI.Prompt; p.Kind != PromptNone {
@@ -162,7 +161,7 @@ func (v *View) drawKeys(g *Grid, y int) {
 		return
 	}
 	x := 0
-	if text := cmp.Or(v.UI.Notice, v.Message); text != "" {
+	if text := v.UI.Notice; text != "" {
 		x = g.put(0, y, clip(safe(text), max(g.W-8, 0)), Warn, g.W) + 2
 	}
 	for _, h := range v.hints() {

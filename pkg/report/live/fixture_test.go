@@ -155,7 +155,7 @@ func hostileView() View {
 	)
 	v.Header.Host = "host\x1b[0m\n名前"
 	v.Header.Kernel = "6.8\x1b]0;x\a"
-	v.Message = "end of recording 録画.jsonl.gz"
+	v.UI.Notice = "end of recording 録画.jsonl.gz"
 	v.Active = []diagnose.Finding{{Inode: 1, Severity: diagnose.Warn,
 		Subject: "listener unix:/run/日本語のとても長い名前のソケット", Evidence: "1.8 wake-ups per connection\x1b[2J", Remedy: "日本語のとても長い説明文が折り返されるかどうかを確かめるための文章です。日本語のとても長い説明文"}}
 	e := model.Event{Wall: time.Date(2026, 11, 21, 20, 1, 40, 0, time.UTC), Listener: "unix:/tmp/\x1b[2J", Program: "\x1bx"}

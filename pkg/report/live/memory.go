@@ -45,7 +45,7 @@ func lastOf[T any](list []T, n int) []T { return slices.Clone(list[max(len(list)
 
 // forget is for what begins anew.
 func (m *memory) forget() {
-	m.View = View{Header: m.Header, Message: m.Message, Recording: m.Recording}
+	m.View = View{Header: m.Header, Recording: m.Recording}
 	m.history = newHistory()
 }
 

@@ -113,7 +113,7 @@ func TestGolden(t *testing.T) {
 		{"healthy-80x24", healthyView(), 80, 24},
 		{"cleared-80x24", with(healthyView(), func(v *View) { v.QuietFrom = 30e9 }), 80, 24},
 		{"lost-80x24", lost(), 80, 24},
-		{"paused-80x24", with(herdView(), func(v *View) { v.UI.Paused = true; v.Clock += 5e9; v.Message = "end of recording" }), 80, 24},
+		{"paused-80x24", with(herdView(), func(v *View) { v.UI.Paused = true; v.Clock += 5e9; v.UI.Notice = "end of recording" }), 80, 24},
 		{"not-measured-80x24", notMeasured(), 80, 24},
 		{"no-wake-80x24", noWake(), 80, 24},
 		{"help-80x24", with(herdView(), func(v *View) { v.UI.Help = true }), 80, 24},
@@ -241,7 +241,7 @@ func FuzzRender(f *testing.F) {
 		v.Events = append(v.Events, model.Event{Event: sample.Event{Kind: sample.EventThrottle, CGroup: addr, Cores: uint32(w)}})
 		v.UI.Panel, v.UI.Opened = Panel(action)%(Findings+1), uint64(h%5)*7001/4
 		v.Active = herdView().Active
-		v.Active[0].Evidence, v.Active[1].Remedy, v.Message, v.UI.ASCII = sentence, sentence, sentence, ascii
+		v.Active[0].Evidence, v.Active[1].Remedy, v.UI.Notice, v.UI.ASCII = sentence, sentence, sentence, ascii
 		for range action % 32 {
 			v.UI = v.UI.Press(Action(action%uint8(StepOff+1)), v, w, h)
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/gdamore/tcell/v3"
 
 	"github.com/herdtrace/herdtrace/pkg/report"
-	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
@@ -191,14 +190,6 @@ func (s *Screen) Hold(on bool) {
 		v.History = v.History.clone()
 		s.kept = &v
 	}
-	s.mu.Unlock()
-	s.redraw()
-}
-
-// SetMessage shows text on the bottom line, such as "end of recording".
-func (s *Screen) SetMessage(text string) {
-	s.mu.Lock()
-	s.newest.Message = model.Printable(text)
 	s.mu.Unlock()
 	s.redraw()
 }

@@ -189,8 +189,6 @@ func TestPauseFreezesDataNotTime(t *testing.T) {
 	s.Step(step(v))
 	term.await(t, "00:03:20")
 	term.await(t, "gunicorn")
-	s.SetMessage("end of recording")
-	term.await(t, "end of recording")
 	term.SendRaw([]byte(" "))
 	term.await(t, "redis-server")
 	term.awaitGone(t, "PAUSED")

@@ -49,9 +49,9 @@ func (s *seat) view() View {
 		v = *s.kept
 	}
 	if s.frozen != nil {
-		clock, message := v.Clock, v.Message
+		clock := v.Clock
 		v = *s.frozen
-		v.Clock, v.Message = clock, message
+		v.Clock = clock
 	}
 	v.UI, v.Location = s.ui, time.Local
 	if s.opts.Deck != nil {

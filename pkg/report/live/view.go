@@ -32,7 +32,6 @@ type View struct {
 	Clock time.Duration
 	// QuietFrom is when, on Clock, the last Finding cleared; 0 where none was raised.
 	QuietFrom time.Duration
-	Message   string         // for the bottom line
 	Recording string         // what the trace is recorded to; "": it is not
 	Location  *time.Location // of the clock times; nil: UTC
 	UI        UI
