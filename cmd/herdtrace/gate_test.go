@@ -275,8 +275,8 @@ func TestGateLive(t *testing.T) {
 		"cure":     {[]string{"--fail-on", "herd.wakeups_per_accept > 2"}, load("epoll-exclusive"), 0, "verdict PASS: "},
 		"idle":     {[]string{"--fail-on", "herd.wakeups_per_accept > 2", "-P", "1"}, []string{"true"}, 4, "verdict INCONCLUSIVE: "},
 		"no BPF":   {[]string{"--fail-on", "herd.wakeups_per_accept > 2", "--no-bpf"}, load("epoll-lt"), 4, "verdict INCONCLUSIVE: herd.wakeups_per_accept > 2: wake was not measured"},
-		"its own":  {[]string{"--fail-on", "trace.seconds > 0"}, []string{"sh", "-c", "exit 7"}, 7, "verdict FAIL: "},
-		"recorded": {[]string{"--fail-on", "trace.seconds > 0"}, []string{"true"}, 3, "verdict FAIL: "},
+		"its own":  {[]string{"--fail-on", "trace.seconds > 0"}, []string{"sh", "-c", "sleep 1; exit 7"}, 7, "verdict FAIL: "},
+		"recorded": {[]string{"--fail-on", "trace.seconds > 0"}, []string{"sleep", "1"}, 3, "verdict FAIL: "},
 	} {
 		args := append(append(slices.Clone(tt.flags), "-q", "--"), tt.command...)
 		if name == "recorded" {
