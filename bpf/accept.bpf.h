@@ -85,8 +85,12 @@ static __always_inline int on_accept(struct sock *sk, long ret, __u32 slot)
 	} else {
 		l = listener_of(sk, slot);
 	}
-	if (!l)
+	if (!l) {
+		/* No listener returns that: the descriptor has become another socket's. */
+		if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN && is_traced_kind(sk))
+			count_lost(LOSS_SOCKET_GONE);
 		return 0;
+	}
 	w = worker_of(l->ino, t, slot);
 	if (!w) {
 		count_lost(LOSS_WORKER_MAP_FULL);

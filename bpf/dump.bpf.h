@@ -16,11 +16,13 @@ int dump_listeners(struct bpf_iter__bpf_map_elem *ctx)
 	struct listener *l = ctx->value;
 	struct seq_file *seq = ctx->meta->seq;
 	struct sock *sk;
+	__u64 ino;
 
 	if (!l)
 		return 0;
 	sk = (void *)l->sk;
-	l->live = inode_of(sk) == l->ino && is_traced_listener(sk);
+	ino = *(volatile __u64 *)&l->ino;
+	l->live = inode_of(sk) == ino && is_traced_listener(sk);
 	if (l->live) {
 		l->accept_queue_len = accept_queue_len(sk);
 		l->accept_queue_max = BPF_CORE_READ(sk, sk_max_ack_backlog);
@@ -29,6 +31,8 @@ int dump_listeners(struct bpf_iter__bpf_map_elem *ctx)
 		if (l->protocol == IPPROTO_TCP)
 			read_queues(l, sk);
 	}
+	if (*(volatile __u64 *)&l->ino != ino)
+		return 0; /* it became another's meanwhile, whom this would call dead */
 	if (bpf_seq_write(seq, l, sizeof(*l)))
 		return 0; /* the buffer is full: the element is shown again */
 	l->accept_queue_peak = 0;

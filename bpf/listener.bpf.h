@@ -127,7 +127,10 @@ static __always_inline struct listener *listener_known(struct sock *sk, bool lis
 	if (!ino || !listens || !is_traced_kind(sk))
 		return NULL;
 	if (l) {
-		if (bpf_map_update_elem(&retired, &l->ino, l, BPF_ANY))
+		/* Another CPU may do the same, and the element be the new one's by now. */
+		__u64 old = l->ino;
+
+		if (bpf_map_update_elem(&retired, &old, l, BPF_ANY))
 			count_lost(LOSS_RETIRED_MAP_FULL);
 		bpf_map_delete_elem(&listeners, &key);
 	}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,23 +22,37 @@ import (
 
 // TestBudget: a herd costs more to watch than herdtrace may here, so it does without
 // something, says so, and names the herd all the same; what accept() returned is
-// still exact, and so nearly is the rest.
+// still exact, and so nearly is the rest. What it costs is this machine's matter: a
+// first run finds out.
 func TestBudget(t *testing.T) {
 	needRoot(t)
-	r := lab(t, []string{"--budget", "0.6"}, "--mode", "epoll-lt", "--rate", "5000", "--conns", "100000000", "--duration", "12s")
-	last := r.summary(t).Cost.Budget
-	if last == nil || math.Abs(last.Limit-0.006) > 1e-9 {
-		t.Fatalf("the summary says of the budget: %+v", last)
+	herd := []string{"--mode", "epoll-lt", "--rate", "5000", "--conns", "100000000", "--duration"}
+	budgetOf := func(r *traced) *sample.Budget {
+		b := r.summary(t).Cost.Budget
+		if b == nil {
+			t.Fatal("the summary says nothing of the budget")
+		}
+		return b
+	}
+	whole := budgetOf(lab(t, []string{"--budget", "90"}, append(herd, "6s")...))
+	if whole.Cost <= 0 || len(whole.Shed) > 0 {
+		t.Fatalf("the summary says of a budget that is never used up: %+v", whole)
+	}
+	percent := fmt.Sprintf("%.2f", 100*0.6*whole.Cost)
+	r := lab(t, []string{"--budget", percent}, append(herd, "12s")...)
+	last := budgetOf(r)
+	if want, _ := strconv.ParseFloat(percent, 64); math.Abs(100*last.Limit-want) > 1e-9 {
+		t.Errorf("the summary says of a budget of %s%%: %+v", percent, last)
 	}
 	if len(last.Shed) == 0 {
-		t.Fatalf("nothing was shed, at a cost of %.4f of the machine", last.Cost)
+		t.Fatalf("nothing was shed, at a cost of %.4f of the machine and a budget of %s%%", last.Cost, percent)
 	}
 	for _, s := range last.Shed {
 		if s.TimesTotal == 0 || s.ForNS == 0 {
 			t.Errorf("it was shed, but never: %+v", s)
 		}
 	}
-	if !strings.Contains(r.stderr, "note: tracing costs") || !strings.Contains(r.stderr, "its budget is 0.6%: now ") {
+	if !strings.Contains(r.stderr, "note: tracing costs") || !strings.Contains(r.stderr, fmt.Sprintf("its budget is %g%%: now ", 100*last.Limit)) {
 		t.Errorf("the lines do not say so:\n%s", r.stderr)
 	}
 	ids := r.raised()

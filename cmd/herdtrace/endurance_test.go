@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -68,6 +69,7 @@ type endurance struct {
 func TestEndurance(t *testing.T) {
 	needRoot(t)
 	e := &endurance{t: t, dir: t.TempDir(), length: 30 * time.Second}
+	defer e.keep()
 	if text := os.Getenv("HERDTRACE_ENDURANCE"); text != "" {
 		var err error
 		if e.length, err = time.ParseDuration(text); err != nil {
@@ -82,6 +84,19 @@ func TestEndurance(t *testing.T) {
 	e.checkLines()
 	e.checkCounts()
 	e.checkReplay()
+}
+
+// keep leaves the recording of a long run that failed: there will be no other soon.
+func (e *endurance) keep() {
+	if !e.t.Failed() || e.length < 10*time.Minute {
+		return
+	}
+	kept := filepath.Join(os.TempDir(), fmt.Sprintf("herdtrace-endurance-%d.jsonl.gz", os.Getpid()))
+	if err := exec.Command("cp", e.path("rec.jsonl.gz"), kept).Run(); err != nil {
+		e.t.Logf("keep the recording: %v", err)
+		return
+	}
+	e.t.Logf("the recording is kept as %s", kept)
 }
 
 func (e *endurance) path(name string) string { return filepath.Join(e.dir, name) }

@@ -41,6 +41,7 @@ type acceptReader struct {
 	procs                       *procCache
 	events                      []sample.Event
 	orphans                     map[uint64]int // looks at workers without a listener, by its inode
+	orphaned                    uint64         // what accept returned to those that were given up
 	looked                      time.Time      // between ticks, last
 	lookCost                    time.Duration
 	seeded                      bool           // the listeners that were there at attach are known
@@ -71,7 +72,9 @@ type workerState struct {
 	raw     bpf.AcceptWorker
 	idle    bool // it waits, and no program has seen it yet
 	ended   bool
-	member  bool // it was found to belong to the listener
+	member  bool            // it was found to belong to the listener
+	deleted bool            // its element was: another one begins at 0
+	before  sample.Counters // of elements before this one
 	wait    string
 	waitAt  time.Time // when wait was found out
 	program string
@@ -250,9 +253,12 @@ func (r *acceptReader) drainRetired() (bool, error) {
 	var inodes []uint64
 	it := r.retired.Iterate()
 	for it.Next(&ino, &raw) {
+		inodes = append(inodes, ino)
+		if raw.Ino != ino {
+			continue // two CPUs retired it at once, and this is its successor
+		}
 		raw.Live = 0 // what the last dump had found
 		r.close(r.listener(&raw))
-		inodes = append(inodes, ino)
 	}
 	for _, ino := range inodes {
 		r.retired.Delete(ino)
@@ -280,7 +286,6 @@ func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
 	}
 	if ls.closed && raw.Live != 0 {
 		ls.reopen()
-		r.est.forget(raw.Ino)
 	}
 	ls.raw = *raw
 	if r.listen != nil && raw.Protocol != 0 {
@@ -289,14 +294,13 @@ func (r *acceptReader) listener(raw *bpf.AcceptListener) *listenerState {
 	return ls
 }
 
-// reopen is for a socket that was shut down and listens again: the elements of
-// its workers were deleted and begin at 0.
+// reopen is for a socket that was shut down and listens again.
 func (ls *listenerState) reopen() {
 	ls.closed = false
-	ls.gone.Add(ls.overflow)
-	ls.overflow = sample.Counters{}
 	for tid, w := range ls.workers {
-		ls.bank(tid, w)
+		if w.deleted {
+			ls.bank(tid, w)
+		}
 	}
 	ls.queues.reopen(&ls.raw)
 }
@@ -328,11 +332,18 @@ func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 			orphans[raw.Ino] = r.orphans[raw.Ino] + 1
 			if orphans[raw.Ino] > 3 {
 				r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
+				r.orphaned += raw.Accepts + raw.Eagains
 			}
 			continue
 		}
+		key := bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid}
+		over := ls.closed || raw.Tid != 0 && raw.Live == 0
 		if raw.Tid == 0 {
 			ls.overflow = countersOf(raw)
+			if over {
+				ls.gone.Add(ls.overflow)
+				ls.overflow = sample.Counters{}
+			}
 		} else {
 			w := ls.workers[raw.Tid]
 			if w != nil && w.idle {
@@ -350,14 +361,18 @@ func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 					r.holders.wanted = true
 				}
 			}
+			if w.deleted {
+				w.before = w.counters()
+			}
 			w.raw = *raw
-			w.ended = raw.Live == 0
+			w.ended, w.deleted = raw.Live == 0, over
 			if call := waitCalls[int64(raw.WaitNr)]; w.wait == sample.WaitUnknown && call != "" && call != sample.WaitEpoll {
 				w.wait = call // of epoll, only /proc knows in which way
 			}
 		}
-		if ls.closed || (raw.Tid != 0 && raw.Live == 0) {
-			r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
+		if over {
+			r.workers.Delete(key)
+			r.est.forget(raw)
 		}
 	}
 	if tick {
@@ -388,9 +403,15 @@ func (ls *listenerState) bankEnded() {
 }
 
 func (ls *listenerState) bank(tid uint32, w *workerState) {
-	ls.gone.Add(countersOf(&w.raw))
+	ls.gone.Add(w.counters())
 	ls.goneWorkers++
 	delete(ls.workers, tid)
+}
+
+func (w *workerState) counters() sample.Counters {
+	c := w.before
+	c.Add(countersOf(&w.raw))
+	return c
 }
 
 func countersOf(w *bpf.AcceptWorker) sample.Counters {

@@ -148,6 +148,9 @@ func (c *bpfCollector) collect(final bool) (*sample.Sample, error) {
 	if l := c.accept.listen; l != nil && l.unread > 0 {
 		s.Self.Lost["refused_clients_unread"] = l.unread
 	}
+	if n := c.accept.orphaned; n > 0 {
+		s.Self.Lost["accepts_of_unknown_listener"] = n
+	}
 	if n := c.netrx.unread; n > 0 {
 		s.Self.Lost["netrx_unread"] = n
 	}

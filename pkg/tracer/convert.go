@@ -46,7 +46,7 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 		if r.isStranger(ls, w) {
 			continue
 		}
-		out.Counters.Add(countersOf(&w.raw))
+		out.Counters.Add(w.counters())
 		if !isBystander(ls, w) {
 			out.Workers = append(out.Workers, r.workerSample(ls, w))
 		}
@@ -108,7 +108,8 @@ func (r *acceptReader) isStranger(ls *listenerState, w *workerState) bool {
 // the server that a timer woke inside the window, once in ten thousand
 // connections. Its wake-ups stay in the sum, which is that approximate.
 func isBystander(ls *listenerState, w *workerState) bool {
-	return !w.idle && w.raw.Accepts+w.raw.Eagains == 0 && (w.raw.Wakeups <= 2 || w.raw.Wakeups*100 < ls.completions)
+	c := w.counters()
+	return !w.idle && c.AcceptsTotal+c.AcceptEAGAINTotal == 0 && (c.WakeupsTotal <= 2 || c.WakeupsTotal*100 < ls.completions)
 }
 
 func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Worker {
@@ -128,7 +129,7 @@ func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Wo
 		Sleeps:   raw.Sleeps,
 		Asleep:   raw.State != 0,
 		Ended:    w.ended || ls.closed,
-		Counters: countersOf(raw),
+		Counters: w.counters(),
 	}
 }
 

@@ -121,3 +121,45 @@ func TestFamilyForgets(t *testing.T) {
 		t.Errorf("the family is %v, want those that live", h.family)
 	}
 }
+
+// TestCountsOfDeletedElements: a listener that looked dead while it was not, and a
+// worker's second element, take nothing away from what was counted before.
+func TestCountsOfDeletedElements(t *testing.T) {
+	tr := open(t, Options{})
+	next(t, tr)
+	fd, port := listenOn(t, 0, 8)
+	defer unix.Close(fd)
+	served := func() {
+		knock(t, port)
+		c, _, err := unix.Accept(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(c)
+	}
+	take := func() {
+		workers, err := tr.accept.dumpWorkers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.accept.takeWorkers(workers, true)
+	}
+	served()
+	if _, err := tr.accept.readListeners(); err != nil {
+		t.Fatal(err)
+	}
+	for _, ls := range tr.accept.byInode {
+		if int(ls.raw.Port) == port {
+			tr.accept.close(ls)
+		}
+	}
+	take()
+	served()
+	take()
+	served()
+	for _, l := range final(t, tr).Accept.Listeners {
+		if int(l.Port) == port && (l.AcceptsTotal != 3 || l.Closed) {
+			t.Errorf("%d accepts, closed: %v; want 3 of one that is open", l.AcceptsTotal, l.Closed)
+		}
+	}
+}

@@ -158,13 +158,13 @@ func (r *acceptReader) sweepEstimates() {
 	}
 }
 
-// forget is for a listener whose workers begin to count anew.
-func (e *wakeEstimates) forget(ino uint64) {
+// forget is for a worker whose element was deleted: another one begins at 0.
+func (e *wakeEstimates) forget(w *bpf.AcceptWorker) {
 	if e == nil {
 		return
 	}
-	maps.DeleteFunc(e.workers.of, func(id workerID, _ *estimate) bool { return id.ino == ino })
-	maps.DeleteFunc(e.took, func(id workerID, _ uint64) bool { return id.ino == ino })
+	delete(e.workers.of, idOf(w))
+	delete(e.took, idOf(w))
 }
 
 func (r pacedWake) settle() error {

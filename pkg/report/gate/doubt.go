@@ -88,6 +88,8 @@ var losers = map[string][]string{
 	"listeners_unread":  {model.SignalAccept, model.SignalWake, model.SignalListen},
 	"ring_full":         {},
 
+	"accepts_of_unknown_listener": {model.SignalAccept},
+
 	"client_sketch_full":      {model.SignalListen},
 	"handshake_entry_missed":  {model.SignalListen},
 	"handshake_return_missed": {model.SignalListen},
