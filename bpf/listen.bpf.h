@@ -209,6 +209,23 @@ static __always_inline int on_consume(struct sk_buff *skb, __u64 location)
 	return settle(sk, skb, &d, STAGE_SYN);
 }
 
+/* Whether the final ACK that listener sk frees without a reason was refused. The
+ * first one that this CPU looks at has no counters to compare with, but sk_drops,
+ * where a refusal counts twice and all else once (net/ipv4/tcp_ipv4.c:
+ * tcp_listendrop(), then discard_and_relse).
+ */
+static __always_inline bool was_refused(struct sock *sk, bool known, struct mib *counted)
+{
+	struct listener *l = looking ? listener_of(sk, SLOT_REFUSE) : NULL;
+	__u32 drops = BPF_CORE_READ(sk, sk_drops.counter), grown;
+
+	if (!l)
+		return false;
+	grown = drops - l->drops_booked;
+	l->drops_booked = drops;
+	return known ? counted->n[MIB_LISTEN_OVERFLOWS] : grown == 2;
+}
+
 /* The tracepoint names the receiving socket in 6.12, and not in 6.1. An ACK that
  * the accept queue had no room for carries TCP_LISTEN_OVERFLOW, or nothing (see
  * stage_of_reason()); one with a cookie carries NO_SOCKET, strange as that is.
@@ -227,7 +244,7 @@ static __always_inline int on_free(struct sk_buff *skb, __u32 reason, struct soc
 		return 0;
 	if (looking) /* what was counted for this packet must not be for the next SYN */
 		known = since_last(BPF_CORE_READ(sk, __sk_common.skc_net.net), &counted);
-	if (!reason_is_telling(reason) && !(known && counted.n[MIB_LISTEN_OVERFLOWS]))
+	if (!reason_is_telling(reason) && !was_refused(sk, known, &counted))
 		return 0;
 	return settle(sk, skb, &d, stage);
 }
