@@ -50,6 +50,21 @@ func TestHerdEvidence(t *testing.T) {
 	}
 }
 
+// TestHerdOfWorkersThatEnded: they did it, also where they have ended since and the
+// listener is not known to be closed yet.
+func TestHerdOfWorkersThatEnded(t *testing.T) {
+	s := newScene(t)
+	server := s.serves("app", sample.WaitEpoll, 8).does(herd)
+	s.ticks(1)
+	for i := range server.Workers {
+		server.Workers[i].Ended = true
+	}
+	f := s.wantChange(s.ticks(1), "accept-herd", Raised)
+	if want := "listener 0.0.0.0:8080 (app, 8 workers)"; f.Subject != want || !strings.HasPrefix(f.Cause, "8 workers share one socket") {
+		t.Errorf("subject %q, want %q; cause %q", f.Subject, want, f.Cause)
+	}
+}
+
 // wantValues checks f's numbers, to within a millionth.
 func wantValues(t *testing.T, f *Finding, want map[string]float64) {
 	t.Helper()

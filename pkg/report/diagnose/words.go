@@ -17,15 +17,24 @@ func subject(l *model.Listener) string {
 	return fmt.Sprintf("listener %s (%s, %s)", model.Printable(l.Name), model.Printable(l.Program), workers)
 }
 
-// liveThreads counts the workers; of a closed listener, all that it had.
+// liveThreads counts the workers; of a closed listener, all that it had. Where all
+// have ended and the listener is not known to be closed yet, they are those that
+// did something since the last tick.
 func liveThreads(l *model.Listener) int {
-	n := 0
+	live, last := 0, 0
 	for i := range l.Threads {
-		if !l.Threads[i].Ended || l.Closed {
-			n++
+		w := &l.Threads[i]
+		if !w.Ended || l.Closed {
+			live++
+		}
+		if d := &w.Delta; d.AcceptsTotal+d.AcceptEAGAINTotal+d.WakeupsTotal > 0 {
+			last++
 		}
 	}
-	return n
+	if live == 0 {
+		return last
+	}
+	return live
 }
 
 // estimate prints a share that was extrapolated.
