@@ -40,6 +40,9 @@ int dump_listeners(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+#define JOBCTL_TRAP_FREEZE (1UL << 23) /* include/linux/sched/jobctl.h: a cgroup v2's freezer */
+#define TASK_FROZEN 0x8000	       /* include/linux/sched.h: a cgroup v1's, since 6.1 */
+
 SEC("iter/bpf_map_elem")
 int dump_workers(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -57,6 +60,8 @@ int dump_workers(struct bpf_iter__bpf_map_elem *ctx)
 		w->wait_ns = BPF_CORE_READ(t, sched_info.run_delay);
 		w->sleeps = BPF_CORE_READ(t, nvcsw);
 		w->state = task_state(t);
+		if (BPF_CORE_READ(t, jobctl) & JOBCTL_TRAP_FREEZE)
+			w->state |= TASK_FROZEN;
 	}
 	bpf_seq_write(seq, w, sizeof(*w));
 	return 0;

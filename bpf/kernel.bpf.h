@@ -134,6 +134,7 @@ struct task_struct {
 	struct task_group *sched_task_group;
 	struct sched_info sched_info;
 	int exit_state;
+	unsigned long jobctl;
 	int pid;
 	int tgid;
 	struct task_struct *group_leader;

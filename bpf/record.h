@@ -138,7 +138,7 @@ struct worker {
 	__u64 sleeps;	     /* filled by the dump: nvcsw */
 	__u32 tid;
 	__u32 tgid;
-	__u32 state;   /* filled by the dump: task state, 0 running */
+	__u32 state;   /* filled by the dump: task state, 0 running; 0x8000 where its cgroup is frozen */
 	__u32 wait_nr; /* system call in which it slept at the last wake-up; ~0 not known */
 	__u32 _pad;
 	__u8 live;	   /* filled by the dump */

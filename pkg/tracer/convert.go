@@ -112,11 +112,15 @@ func isBystander(ls *listenerState, w *workerState) bool {
 	return !w.idle && c.AcceptsTotal+c.AcceptEAGAINTotal == 0 && (c.WakeupsTotal <= 2 || c.WakeupsTotal*100 < ls.completions)
 }
 
+// stoppedStates are include/linux/sched.h: __TASK_STOPPED, __TASK_TRACED and
+// TASK_FROZEN.
+const stoppedStates = 0x4 | 0x8 | 0x8000
+
 func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Worker {
 	raw := &w.raw
 	r.resolve(ls, w)
 	if w.idle && !ls.closed {
-		refreshIdle(raw)
+		refreshIdle(raw, ls.raw.AcceptQueueLen > 0)
 	}
 	return sample.Worker{
 		PID:      raw.Tgid,
@@ -128,6 +132,7 @@ func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Wo
 		WaitNS:   raw.WaitNs,
 		Sleeps:   raw.Sleeps,
 		Asleep:   raw.State != 0,
+		Stopped:  raw.State&stoppedStates != 0,
 		Ended:    w.ended || ls.closed,
 		Counters: w.counters(),
 	}

@@ -55,8 +55,15 @@ func idleWorker(ino uint64, pid uint32) bpf.AcceptWorker {
 }
 
 // refreshIdle reads what an idle worker ran meanwhile: it may be busy with
-// something else (fs/proc/base.c: proc_pid_schedstat()).
-func refreshIdle(w *bpf.AcceptWorker) {
+// something else (fs/proc/base.c: proc_pid_schedstat()). Where somebody waits for
+// it, it may be stopped.
+func refreshIdle(w *bpf.AcceptWorker, awaited bool) {
+	if awaited {
+		w.State = 1
+		if isHeld(w.Tgid) {
+			w.State = 0x4
+		}
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", w.Tgid))
 	if err != nil {
 		return
@@ -67,4 +74,19 @@ func refreshIdle(w *bpf.AcceptWorker) {
 	}
 	w.RunNs, _ = strconv.ParseUint(string(f[0]), 10, 64)
 	w.WaitNs, _ = strconv.ParseUint(string(f[1]), 10, 64)
+}
+
+// isHeld reports whether a signal, a debugger or a freezer keeps the process from
+// running. A frozen one is asleep like others (kernel/signal.c: do_freezer_trap(),
+// mostly inlined; kernel/freezer.c), and only where tells.
+func isHeld(pid uint32) bool {
+	var st statLine
+	if b, err := os.ReadFile(procDir(pid) + "/stat"); err == nil && st.parse(b) && (st.state == 'T' || st.state == 't') {
+		return true
+	}
+	switch readTrimmed(procDir(pid) + "/wchan") {
+	case "get_signal", "do_freezer_trap", "__refrigerator":
+		return true
+	}
+	return false
 }

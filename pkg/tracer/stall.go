@@ -127,7 +127,8 @@ func (r *acceptReader) confirmStalls(suspects []*bpf.AcceptListener) error {
 
 // allAsleep reports whether every thread that may take a connection from ls
 // sleeps, at least one of them in a wait for ls, and no worker anywhere else (a
-// worker that sleeps in a read or a lock is busy with a client).
+// worker that sleeps in a read or a lock is busy with a client), unless it is held
+// there: as of the last tick.
 func (r *acceptReader) allAsleep(ls *listenerState) bool {
 	waiting, looked := false, 0
 	seen := make(map[uint32]bool)
@@ -139,7 +140,7 @@ func (r *acceptReader) allAsleep(ls *listenerState) bool {
 		if looked++; looked > stallThreads {
 			return false
 		}
-		if !r.waitsFor(ls.raw.Ino, w.raw.Tgid, w.raw.Tid) {
+		if w.raw.State&stoppedStates == 0 && !r.waitsFor(ls.raw.Ino, w.raw.Tgid, w.raw.Tid) {
 			return false
 		}
 		waiting = true

@@ -60,7 +60,34 @@ func wait(n uint32) string {
 	return fmt.Sprintf("%d connections wait", n)
 }
 
+// stopped is a worker, where a signal, a debugger or a freezer holds all that
+// there are; else nil.
+func stopped(l *model.Listener) *model.Worker {
+	var first *model.Worker
+	for i := range l.Threads {
+		switch w := &l.Threads[i]; {
+		case w.Ended:
+		case !w.Stopped:
+			return nil
+		case first == nil:
+			first = w
+		}
+	}
+	return first
+}
+
+const (
+	stoppedCause = "a signal (SIGSTOP, SIGTSTP), a debugger or the freezer of a cgroup (docker pause) holds %s"
+	stoppedCure  = "kill -CONT %d, detach the debugger, or thaw the cgroup (docker unpause)"
+)
+
 func allSleep(l *model.Listener) string {
+	if stopped(l) != nil {
+		if n := liveThreads(l); n > 1 {
+			return fmt.Sprintf("all %d workers are stopped", n)
+		}
+		return "the worker is stopped"
+	}
 	in := map[string]string{
 		sample.WaitAccept: " in accept()",
 		sample.WaitPoll:   " in poll()",
@@ -74,6 +101,9 @@ func allSleep(l *model.Listener) string {
 }
 
 func stallCause(l *model.Listener) string {
+	if stopped(l) != nil {
+		return fmt.Sprintf(stoppedCause, "it")
+	}
 	switch l.Wait {
 	case sample.WaitEpollET:
 		return "the listener is watched edge-triggered (EPOLLET) and not accepted from until EAGAIN: one edge may announce several connections, and the rest wait for the next"
@@ -84,6 +114,9 @@ func stallCause(l *model.Listener) string {
 }
 
 func stallRemedy(l *model.Listener) string {
+	if w := stopped(l); w != nil {
+		return fmt.Sprintf(stoppedCure, w.PID)
+	}
 	if l.Wait == sample.WaitEpollET {
 		return "call accept4() in a loop until it says EAGAIN, or watch the listener level-triggered (without EPOLLET)"
 	}

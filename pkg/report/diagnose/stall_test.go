@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,31 @@ func TestStallEvidence(t *testing.T) {
 	wantValues(t, f, map[string]float64{"accept_queue_len": 3, "stalled_looks": 10, "queued_looks": 10, "accepts_per_s": 20, "workers": 2})
 	if f.Severity != Crit {
 		t.Errorf("severity %s, want crit: clients wait", f.Severity)
+	}
+}
+
+// TestStallOfStoppedWorkers: who is held by others does not lack a loop.
+func TestStallOfStoppedWorkers(t *testing.T) {
+	for _, tt := range []struct {
+		stopped         int
+		evidence, cause string
+	}{
+		{2, "while all 2 workers are stopped; so at", "holds it"},
+		{1, "while all 2 workers sleep in epoll_wait(); so at", "the listener is watched edge-triggered"},
+	} {
+		s := newScene(t)
+		server := s.serves("app", sample.WaitEpollET, 2).does(stall)
+		for i := range tt.stopped {
+			server.Workers[i].Stopped = true
+		}
+		s.ticks(1)
+		f := s.wantChange(s.ticks(1), "accept-stall", Raised)
+		if !strings.Contains(f.Evidence, tt.evidence) || !strings.Contains(f.Cause, tt.cause) {
+			t.Errorf("%d stopped: %q, %q", tt.stopped, f.Evidence, f.Cause)
+		}
+		if cont := strings.HasPrefix(f.Remedy, fmt.Sprintf("kill -CONT %d, ", server.Workers[0].PID)); cont != (tt.stopped == 2) {
+			t.Errorf("%d stopped: remedy %q", tt.stopped, f.Remedy)
+		}
 	}
 }
 

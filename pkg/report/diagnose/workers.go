@@ -79,6 +79,9 @@ func (k *work) cause() string {
 		return "connections wait while " + allSleep(k.listener) + " (see accept-stall)"
 	case idleQueue:
 		s := fmt.Sprintf("nobody accepted a connection in the last %.1f s", k.seconds)
+		if stopped(k.listener) != nil {
+			return s + ": " + allSleep(k.listener)
+		}
 		if k.run >= 0.5 {
 			s += fmt.Sprintf(", %s %.0f%% of the time", its("runs", "run"), 100*k.run)
 		} else if k.sleeping >= 0.5 {
@@ -123,6 +126,9 @@ func (k *work) cure() string {
 	case idleQueue:
 		if at == nil {
 			return "find out why nobody accepts: is the program still starting, or stopped"
+		}
+		if w := stopped(l); w != nil {
+			return fmt.Sprintf(stoppedCure, w.PID)
 		}
 		return fmt.Sprintf("look where the worker is stuck (cat /proc/%d/stack)", at.TID)
 	case starved:
