@@ -42,12 +42,13 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 	}
 	out.Counters.Add(ls.gone)
 	out.Counters.Add(ls.overflow)
+	least := ls.leastWakeups()
 	for _, w := range ls.workers {
 		if r.isStranger(ls, w) {
 			continue
 		}
 		out.Counters.Add(w.counters())
-		if !isBystander(ls, w) {
+		if !isBystander(w, least) {
 			out.Workers = append(out.Workers, r.workerSample(ls, w))
 		}
 	}
@@ -107,9 +108,19 @@ func (r *acceptReader) isStranger(ls *listenerState, w *workerState) bool {
 // isBystander reports whether w is too rarely woken to be a worker: a thread of
 // the server that a timer woke inside the window, once in ten thousand
 // connections. Its wake-ups stay in the sum, which is that approximate.
-func isBystander(ls *listenerState, w *workerState) bool {
+func isBystander(w *workerState, least uint64) bool {
 	c := w.counters()
-	return !w.idle && c.AcceptsTotal+c.AcceptEAGAINTotal == 0 && (c.WakeupsTotal <= 2 || c.WakeupsTotal*100 < ls.completions)
+	return !w.idle && c.AcceptsTotal+c.AcceptEAGAINTotal == 0 && c.WakeupsTotal < least
+}
+
+// leastWakeups is how often a thread that never called accept must have been woken
+// to be a worker: in a herd, all are woken about as often.
+func (ls *listenerState) leastWakeups() uint64 {
+	most := uint64(0)
+	for _, w := range ls.workers {
+		most = max(most, w.counters().WakeupsTotal)
+	}
+	return max(3, ls.completions/100, most/10)
 }
 
 // stoppedStates are include/linux/sched.h: __TASK_STOPPED, __TASK_TRACED and
