@@ -111,7 +111,7 @@ func (c *bpfCollector) between(more bool) error {
 		}
 	}
 	c.pace.rotate(time.Now())
-	c.self.rotate(!c.pace.measurable(time.Now()))
+	c.self.rotate(c.pace)
 	c.netrx.latency.rotate()
 	c.sched.between()
 	return nil

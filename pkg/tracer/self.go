@@ -22,10 +22,12 @@ import (
 
 // The kernel measures the run time of BPF programs only on request, and doubles
 // it by doing so: it is asked for a tenth of the time, and the rest extrapolated.
-// The first measure begins at once.
+// The first measure begins at once. Where signals are sampled, to save what they
+// cost, it is asked less often.
 const (
-	measureFor   = 100 * time.Millisecond
-	measureEvery = time.Second
+	measureFor     = 100 * time.Millisecond
+	measureEvery   = time.Second
+	measureSampled = 4 * time.Second
 )
 
 // lossNames are the keys of sample.Self.Lost, by enum loss of record.h.
@@ -153,10 +155,14 @@ func (m *selfMeter) of(name string) *programMeter {
 	return p
 }
 
-// rotate begins and ends measures; call it often. Wait says that a measure that
-// begins now would miss what is attached a part of the time.
-func (m *selfMeter) rotate(wait bool) {
-	age := time.Since(m.begun)
+// rotate begins and ends measures; call it often.
+func (m *selfMeter) rotate(p *pacer) {
+	age, every := time.Since(m.begun), measureEvery
+	if p.sampling() {
+		every = measureSampled
+	}
+	// A measure that begins now could miss what is attached a part of the time.
+	wait := !p.measurable(time.Now())
 	switch {
 	case m.stats != nil && age >= measureFor:
 		m.take()
@@ -168,7 +174,7 @@ func (m *selfMeter) rotate(wait bool) {
 				p.runsRate = float64(p.spent.runs) / float64(p.span)
 			}
 		}
-	case m.stats == nil && age >= measureEvery-measureFor && !(wait && age < 2*measureEvery):
+	case m.stats == nil && age >= every-measureFor && !(wait && age < 2*every):
 		m.take()
 		m.begin()
 	}
