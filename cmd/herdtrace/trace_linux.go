@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -24,11 +23,6 @@ func trace(o *options) error {
 		if err := syscall.Kill(int(pid), 0); errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("trace process %d: there is none (pgrep finds it by name)", pid)
 		}
-	}
-	if os.Getenv("GOGC") == "" {
-		// The live heap is some 7 MB, and each tick makes garbage: collecting it half
-		// as often saves a tenth of our CPU time for some 10 MB.
-		debug.SetGCPercent(200)
 	}
 	t, err := tracer.Open(tracer.Options{
 		Interval: o.interval,
