@@ -127,11 +127,12 @@ type jsonCounters struct {
 }
 
 type jsonWorker struct {
-	PID   uint32 `json:"pid"`
-	TID   uint32 `json:"tid"`
-	Comm  string `json:"comm"`
-	Wait  string `json:"wait"`
-	Ended bool   `json:"ended"`
+	PID     uint32 `json:"pid"`
+	TID     uint32 `json:"tid"`
+	Comm    string `json:"comm"`
+	Wait    string `json:"wait"`
+	Ended   bool   `json:"ended"`
+	Stopped bool   `json:"stopped,omitempty"`
 	jsonCounters
 	Share     *float64 `json:"accept_share_ratio,omitempty"` // of the listener's accepts since attach
 	RunRatio  *float64 `json:"run_ratio,omitempty"`          // of one core
@@ -433,7 +434,7 @@ func workerRecords(f *model.Frame, l *model.Listener, total bool) []jsonWorker {
 	for i := range l.Threads {
 		w := &l.Threads[i]
 		r := jsonWorker{
-			PID: w.PID, TID: w.TID, Comm: w.Comm, Wait: w.Wait, Ended: w.Ended,
+			PID: w.PID, TID: w.TID, Comm: w.Comm, Wait: w.Wait, Ended: w.Ended, Stopped: w.Stopped && !w.Ended,
 			jsonCounters: counterRecord(f, l, &w.Counters), Share: known(w.Share),
 		}
 		if !total {

@@ -39,7 +39,7 @@ var pinned = map[string]struct {
 		"listen_backlog accept_queue_limit_from accept_queue_limit_uncertain syn_queue_limit_from " +
 		"completions_total accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total empty_wakeups_total " +
 		"empty_wakeups_cpu_seconds_total wakeups_per_accept accepts_per_s completions_per_s wakeups_per_s accept_eagain_per_s threads"},
-	"thread": {jsonWorker{}, "pid tid comm wait ended accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total " +
+	"thread": {jsonWorker{}, "pid tid comm wait ended stopped accepts_total accept_eagain_total wakeups_total wasted_wakeups_total drain_eagain_total " +
 		"accept_share_ratio run_ratio wait_ratio"},
 	"finding": {jsonFinding{}, "v type ts mono_ns id state severity subject evidence cause remedy verify outcome inode cpu cgroup_id pid values since until"},
 	"event": {jsonEvent{}, "v type ts mono_ns kind listener program inode cpu woken accept_queue_len syn_queue_len place client refused device " +

@@ -57,3 +57,15 @@ func TestRealIncidents(t *testing.T) {
 		})
 	}
 }
+
+// TestRealMoved: beside a socket for each of four workers, one of them stopped, the
+// refusals of one queue have moved into another one.
+func TestRealMoved(t *testing.T) {
+	d := Compare(real(t, "overflow"), real(t, "overflow-moved"))
+	for _, c := range d.Findings {
+		if c.ID == "accept-queue-overflow" && c.Verdict == Moved {
+			return
+		}
+	}
+	t.Errorf("accept-queue-overflow has not moved:\n%s", text(t, d))
+}

@@ -49,6 +49,14 @@ func waitName(wait string) string {
 	return safe(wait)
 }
 
+// waitOf says how a worker waits, if nobody keeps it from that.
+func waitOf(w *model.Worker) string {
+	if w.Stopped && !w.Ended {
+		return "stopped"
+	}
+	return waitName(w.Wait)
+}
+
 // covered is a ratio over l's interval: unknown where l has none, as in the
 // first frame, whose deltas reach back before the trace.
 func covered(l *model.Listener, ratio float64) float64 {
@@ -144,7 +152,7 @@ func (v *View) threadColumns() []column[*model.Worker] {
 		number("PID", 5, 7, func(r w) float64 { return float64(r.PID) }, whole),
 		number("TID", 11, 7, func(r w) float64 { return float64(r.TID) }, whole),
 		{title: "COMM", keep: 10, min: 8, max: 16, text: func(r w) string { return safe(r.Comm) }},
-		{title: "WAIT", keep: 4, min: 15, max: 15, text: func(r w) string { return waitName(r.Wait) }},
+		{title: "WAIT", keep: 4, min: 15, max: 15, text: waitOf},
 		number("WAKE/s", 9, 6, func(r w) float64 { return r.WakeupsPerS }, wake),
 		number("ACCEPT/s", 8, 8, func(r w) float64 { return r.AcceptsPerS }, accept),
 		number("EAGAIN/s", 3, 8, func(r w) float64 { return r.EAGAINPerS }, accept),
