@@ -128,9 +128,13 @@ static __always_inline struct listener *listener_known(struct sock *sk, bool lis
 		return NULL;
 	if (l) {
 		/* Another CPU may do the same, and the element be the new one's by now. */
-		__u64 old = l->ino;
+		__u64 old = *(volatile __u64 *)&l->ino;
+		long err;
 
-		if (bpf_map_update_elem(&retired, &old, l, BPF_ANY))
+		if (old == ino)
+			return l;
+		err = bpf_map_update_elem(&retired, &old, l, BPF_NOEXIST);
+		if (err && err != -EEXIST)
 			count_lost(LOSS_RETIRED_MAP_FULL);
 		bpf_map_delete_elem(&listeners, &key);
 	}

@@ -254,8 +254,11 @@ func (r *acceptReader) drainRetired() (bool, error) {
 	it := r.retired.Iterate()
 	for it.Next(&ino, &raw) {
 		inodes = append(inodes, ino)
-		if raw.Ino != ino {
-			continue // two CPUs retired it at once, and this is its successor
+		if raw.Ino != ino { // two CPUs retired it at once, and this is its successor
+			if ls := r.byInode[ino]; ls != nil {
+				r.close(ls)
+			}
+			continue
 		}
 		raw.Live = 0 // what the last dump had found
 		r.close(r.listener(&raw))
@@ -319,7 +322,7 @@ func (r *acceptReader) close(ls *listenerState) {
 // is not taken in yet.
 func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 	r.estimateWorkers(raws)
-	orphans := make(map[uint64]int)
+	orphans, deleted := make(map[uint64]int), make(map[bpf.AcceptWorkerKey]bool)
 	for i := range raws {
 		raw := &raws[i]
 		ls := r.byInode[raw.Ino]
@@ -332,12 +335,16 @@ func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 			orphans[raw.Ino] = r.orphans[raw.Ino] + 1
 			if orphans[raw.Ino] > 3 {
 				r.workers.Delete(bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid})
+				r.est.forget(raw)
 				r.orphaned += raw.Accepts + raw.Eagains
 			}
 			continue
 		}
 		key := bpf.AcceptWorkerKey{Ino: raw.Ino, Tid: raw.Tid}
 		over := ls.closed || raw.Tid != 0 && raw.Live == 0
+		if over && deleted[key] {
+			continue // a dump may show an element twice
+		}
 		if raw.Tid == 0 {
 			ls.overflow = countersOf(raw)
 			if over {
@@ -373,6 +380,7 @@ func (r *acceptReader) takeWorkers(raws []bpf.AcceptWorker, tick bool) {
 		if over {
 			r.workers.Delete(key)
 			r.est.forget(raw)
+			deleted[key] = true
 		}
 	}
 	if tick {

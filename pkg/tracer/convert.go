@@ -42,7 +42,7 @@ func (r *acceptReader) listenerSample(ls *listenerState) sample.Listener {
 	}
 	out.Counters.Add(ls.gone)
 	out.Counters.Add(ls.overflow)
-	least := ls.leastWakeups()
+	least := r.leastWakeups(ls)
 	for _, w := range ls.workers {
 		if r.isStranger(ls, w) {
 			continue
@@ -89,7 +89,8 @@ func (r *acceptReader) completionsOf(ls *listenerState, accepts uint64) uint64 {
 // hold the socket.
 func (r *acceptReader) isStranger(ls *listenerState, w *workerState) bool {
 	// Once a member, always one: what it counted stays in the sum.
-	w.member = w.member || w.raw.Accepts+w.raw.Eagains > 0 || r.holders.has(ls.raw.Ino, w.raw.Tgid)
+	c := w.counters()
+	w.member = w.member || c.AcceptsTotal+c.AcceptEAGAINTotal > 0 || r.holders.has(ls.raw.Ino, w.raw.Tgid)
 	if w.member {
 		return false
 	}
@@ -98,7 +99,7 @@ func (r *acceptReader) isStranger(ls *listenerState, w *workerState) bool {
 	}
 	// Nobody is left to ask. A sibling of an accepting worker has its comm.
 	for _, o := range ls.workers {
-		if o.raw.Accepts > 0 && o.raw.Comm == w.raw.Comm {
+		if o.counters().AcceptsTotal > 0 && o.raw.Comm == w.raw.Comm {
 			return false
 		}
 	}
@@ -115,10 +116,12 @@ func isBystander(w *workerState, least uint64) bool {
 
 // leastWakeups is how often a thread that never called accept must have been woken
 // to be a worker: in a herd, all are woken about as often.
-func (ls *listenerState) leastWakeups() uint64 {
+func (r *acceptReader) leastWakeups(ls *listenerState) uint64 {
 	most := uint64(0)
 	for _, w := range ls.workers {
-		most = max(most, w.counters().WakeupsTotal)
+		if r.acceptsCounted && !r.isStranger(ls, w) {
+			most = max(most, w.counters().WakeupsTotal)
+		}
 	}
 	return max(3, ls.completions/100, most/10)
 }

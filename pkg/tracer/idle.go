@@ -58,7 +58,7 @@ func idleWorker(ino uint64, pid uint32) bpf.AcceptWorker {
 // something else (fs/proc/base.c: proc_pid_schedstat()). Where somebody waits for
 // it, it may be stopped.
 func refreshIdle(w *bpf.AcceptWorker, awaited bool) {
-	if awaited {
+	if awaited || w.State&stoppedStates != 0 {
 		w.State = 1
 		if isHeld(w.Tgid) {
 			w.State = 0x4

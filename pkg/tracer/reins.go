@@ -82,6 +82,7 @@ func (r *reins) apply(now time.Time) {
 	for _, signal := range []string{SignalNetRX, SignalWake, SignalRunq} {
 		r.c.pace.set(signal, r.budget.mode(signal), now)
 	}
+	r.c.self.hurry()
 }
 
 func (r *reins) eventsShed() (n uint64) {

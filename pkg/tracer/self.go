@@ -180,6 +180,14 @@ func (m *selfMeter) rotate(p *pacer) {
 	}
 }
 
+// hurry makes the next measure begin as soon as it can: the last one is of another
+// state of affairs.
+func (m *selfMeter) hurry() {
+	if m.stats == nil {
+		m.begun = time.Now().Add(measureFor - measureSampled)
+	}
+}
+
 // take brings the totals up to now. It must be called before a hook is attached
 // or detached, since it takes the present ones for those of all the time since
 // the last call.

@@ -128,7 +128,7 @@ func (r *acceptReader) confirmStalls(suspects []*bpf.AcceptListener) error {
 // allAsleep reports whether every thread that may take a connection from ls
 // sleeps, at least one of them in a wait for ls, and no worker anywhere else (a
 // worker that sleeps in a read or a lock is busy with a client), unless it is held
-// there: as of the last tick.
+// there by others, as of the last tick and now.
 func (r *acceptReader) allAsleep(ls *listenerState) bool {
 	waiting, looked := false, 0
 	seen := make(map[uint32]bool)
@@ -140,7 +140,8 @@ func (r *acceptReader) allAsleep(ls *listenerState) bool {
 		if looked++; looked > stallThreads {
 			return false
 		}
-		if w.raw.State&stoppedStates == 0 && !r.waitsFor(ls.raw.Ino, w.raw.Tgid, w.raw.Tid) {
+		held := w.raw.State&stoppedStates != 0 && isHeld(w.raw.Tgid)
+		if !held && !r.waitsFor(ls.raw.Ino, w.raw.Tgid, w.raw.Tid) {
 			return false
 		}
 		waiting = true

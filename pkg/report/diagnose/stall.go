@@ -4,6 +4,8 @@ package diagnose
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/herdtrace/herdtrace/pkg/report/model"
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
@@ -60,26 +62,36 @@ func wait(n uint32) string {
 	return fmt.Sprintf("%d connections wait", n)
 }
 
-// stopped is a worker, where a signal, a debugger or a freezer holds all that
-// there are; else nil.
-func stopped(l *model.Listener) *model.Worker {
-	var first *model.Worker
+// stopped are the workers' processes, where a signal, a debugger or a freezer holds
+// all of them.
+func stopped(l *model.Listener) (pids []uint32) {
 	for i := range l.Threads {
 		switch w := &l.Threads[i]; {
 		case w.Ended:
 		case !w.Stopped:
 			return nil
-		case first == nil:
-			first = w
+		case !slices.Contains(pids, w.PID):
+			pids = append(pids, w.PID)
 		}
 	}
-	return first
+	slices.Sort(pids)
+	return pids
 }
 
-const (
-	stoppedCause = "a signal (SIGSTOP, SIGTSTP), a debugger or the freezer of a cgroup (docker pause) holds %s"
-	stoppedCure  = "kill -CONT %d, detach the debugger, or thaw the cgroup (docker unpause)"
-)
+// mostPIDs bounds how many a remedy lists.
+const mostPIDs = 16
+
+// letGo is the remedy where pids are stopped.
+func letGo(pids []uint32) string {
+	var list strings.Builder
+	for _, pid := range pids[:min(len(pids), mostPIDs)] {
+		fmt.Fprintf(&list, " %d", pid)
+	}
+	if more := len(pids) - mostPIDs; more > 0 {
+		fmt.Fprintf(&list, " (and %d more)", more)
+	}
+	return fmt.Sprintf("kill -CONT%s, detach the debugger, or thaw the cgroup (docker unpause)", &list)
+}
 
 func allSleep(l *model.Listener) string {
 	if stopped(l) != nil {
@@ -101,8 +113,12 @@ func allSleep(l *model.Listener) string {
 }
 
 func stallCause(l *model.Listener) string {
-	if stopped(l) != nil {
-		return fmt.Sprintf(stoppedCause, "it")
+	if pids := stopped(l); pids != nil {
+		whom := "it"
+		if len(pids) > 1 {
+			whom = "them"
+		}
+		return "a signal (SIGSTOP, SIGTSTP), a debugger or the freezer of a cgroup (docker pause) holds " + whom
 	}
 	switch l.Wait {
 	case sample.WaitEpollET:
@@ -114,8 +130,8 @@ func stallCause(l *model.Listener) string {
 }
 
 func stallRemedy(l *model.Listener) string {
-	if w := stopped(l); w != nil {
-		return fmt.Sprintf(stoppedCure, w.PID)
+	if pids := stopped(l); pids != nil {
+		return letGo(pids)
 	}
 	if l.Wait == sample.WaitEpollET {
 		return "call accept4() in a loop until it says EAGAIN, or watch the listener level-triggered (without EPOLLET)"

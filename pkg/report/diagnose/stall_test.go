@@ -46,7 +46,7 @@ func TestStallOfStoppedWorkers(t *testing.T) {
 		stopped         int
 		evidence, cause string
 	}{
-		{2, "while all 2 workers are stopped; so at", "holds it"},
+		{2, "while all 2 workers are stopped; so at", "holds them"},
 		{1, "while all 2 workers sleep in epoll_wait(); so at", "the listener is watched edge-triggered"},
 	} {
 		s := newScene(t)
@@ -59,7 +59,7 @@ func TestStallOfStoppedWorkers(t *testing.T) {
 		if !strings.Contains(f.Evidence, tt.evidence) || !strings.Contains(f.Cause, tt.cause) {
 			t.Errorf("%d stopped: %q, %q", tt.stopped, f.Evidence, f.Cause)
 		}
-		if cont := strings.HasPrefix(f.Remedy, fmt.Sprintf("kill -CONT %d, ", server.Workers[0].PID)); cont != (tt.stopped == 2) {
+		if cont := strings.HasPrefix(f.Remedy, fmt.Sprintf("kill -CONT %d %d, ", server.Workers[0].PID, server.Workers[1].PID)); cont != (tt.stopped == 2) {
 			t.Errorf("%d stopped: remedy %q", tt.stopped, f.Remedy)
 		}
 	}

@@ -127,8 +127,8 @@ func (k *work) cure() string {
 		if at == nil {
 			return "find out why nobody accepts: is the program still starting, or stopped"
 		}
-		if w := stopped(l); w != nil {
-			return fmt.Sprintf(stoppedCure, w.PID)
+		if pids := stopped(l); pids != nil {
+			return letGo(pids)
 		}
 		return fmt.Sprintf("look where the worker is stuck (cat /proc/%d/stack)", at.TID)
 	case starved:
