@@ -206,6 +206,20 @@ func (r *acceptReader) readListeners() (closed bool, err error) {
 	return closed || retired, err
 }
 
+// catchUp reads the listeners once more in a tick, and the workers of those that
+// have closed since: they may be forgotten when the tick is over.
+func (r *acceptReader) catchUp() error {
+	closed, err := r.readListeners()
+	if err != nil || !closed {
+		return err
+	}
+	workers, err := r.dumpWorkers()
+	if err == nil {
+		r.takeWorkers(workers, false)
+	}
+	return err
+}
+
 // dumpListeners returns the state of every listener.
 func (r *acceptReader) dumpListeners() ([]bpf.AcceptListener, error) {
 	if r.polled != nil {

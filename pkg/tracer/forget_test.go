@@ -122,6 +122,43 @@ func TestFamilyForgets(t *testing.T) {
 	}
 }
 
+// TestListenerOfTheLastMoment: one that came and went while its namespace was looked
+// up, at the end of a tick, is complete before it may be forgotten.
+func TestListenerOfTheLastMoment(t *testing.T) {
+	listenOn(t, 0, 8) // so that the namespace is known
+	tr := open(t, Options{})
+	next(t, tr)
+	fd, port := listenOn(t, 0, 8)
+	knock(t, port)
+	c, _, err := unix.Accept(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(c)
+	unix.Close(fd)
+	for _, ns := range tr.accept.listen.netns {
+		ns.fresh, ns.total, ns.live = false, nil, true // as if it were new
+	}
+	if err := tr.accept.listen.settle(tr.accept); err != nil {
+		t.Fatal(err)
+	}
+	accepts := uint64(0)
+	for _, ls := range tr.accept.byInode {
+		if int(ls.raw.Port) != port {
+			continue
+		}
+		for _, w := range ls.workers {
+			accepts += w.raw.Accepts
+		}
+		if !ls.closed {
+			t.Error("the listener is not closed")
+		}
+	}
+	if accepts != 1 {
+		t.Errorf("%d accepts of it are known, want 1", accepts)
+	}
+}
+
 // TestCountsOfDeletedElements: a listener that looked dead while it was not, and a
 // worker's second element, take nothing away from what was counted before.
 func TestCountsOfDeletedElements(t *testing.T) {

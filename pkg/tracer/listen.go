@@ -223,7 +223,7 @@ func (l *listenReader) settle(r *acceptReader) error {
 	}
 	if late {
 		// What was seen before that must be booked first, or it would look unseen.
-		if _, err := r.readListeners(); err != nil {
+		if err := r.catchUp(); err != nil {
 			return err
 		}
 	}
