@@ -58,14 +58,23 @@ func TestRealIncidents(t *testing.T) {
 	}
 }
 
-// TestRealMoved: beside a socket for each of four workers, one of them stopped, the
-// refusals of one queue have moved into another one.
+// TestRealMoved: with a socket for each of four workers, one of them stopped, the
+// refusals of one queue have moved into another one, and its worker is named.
 func TestRealMoved(t *testing.T) {
-	d := Compare(real(t, "overflow"), real(t, "overflow-moved"))
-	for _, c := range d.Findings {
-		if c.ID == "accept-queue-overflow" && c.Verdict == Moved {
-			return
+	verdicts := func(a, b string) (d *Diff, of map[string]string) {
+		d, of = Compare(real(t, a), real(t, b)), make(map[string]string)
+		for _, c := range d.Findings {
+			of[c.ID] = c.Verdict
+		}
+		return d, of
+	}
+	if d, of := verdicts("overflow", "overflow-moved"); of["accept-queue-overflow"] != Moved || of["accept-stall"] != New {
+		t.Errorf("accept-queue-overflow is %s, accept-stall %s:\n%s", of["accept-queue-overflow"], of["accept-stall"], text(t, d))
+	}
+	_, of := verdicts("overflow-moved", "overflow-moved")
+	for id, v := range of {
+		if v != Unchanged && v != Inconclusive {
+			t.Errorf("beside itself %s is %s", id, v)
 		}
 	}
-	t.Errorf("accept-queue-overflow has not moved:\n%s", text(t, d))
 }

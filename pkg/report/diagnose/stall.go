@@ -16,6 +16,9 @@ import (
 // that is busy with a client sleeps elsewhere, or runs.
 func judgeStall(l *Limits, past *window, f *model.Frame, now *model.Listener) verdict {
 	w := &past.sum
+	if letGo(w, now) {
+		return verdict{} // that they slept is not their doing
+	}
 	counted, accepts := f.MeasuredAt(now, model.SignalAccept), ""
 	if counted {
 		accepts = fmt.Sprintf(", %s accepts a second", model.Num(float64(w.accepts)/w.interval.Seconds()))
@@ -81,8 +84,11 @@ func stopped(l *model.Listener) (pids []uint32) {
 // mostPIDs bounds how many a remedy lists.
 const mostPIDs = 16
 
-// letGo is the remedy where pids are stopped.
-func letGo(pids []uint32) string {
+// letGo reports whether the workers were stopped a moment ago, and are not now.
+func letGo(w *tick, now *model.Listener) bool { return w.held > 0 && stopped(now) == nil }
+
+// goOn is the remedy where pids are stopped.
+func goOn(pids []uint32) string {
 	var list strings.Builder
 	for _, pid := range pids[:min(len(pids), mostPIDs)] {
 		fmt.Fprintf(&list, " %d", pid)
@@ -131,7 +137,7 @@ func stallCause(l *model.Listener) string {
 
 func stallRemedy(l *model.Listener) string {
 	if pids := stopped(l); pids != nil {
-		return letGo(pids)
+		return goOn(pids)
 	}
 	if l.Wait == sample.WaitEpollET {
 		return "call accept4() in a loop until it says EAGAIN, or watch the listener level-triggered (without EPOLLET)"

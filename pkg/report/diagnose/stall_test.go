@@ -65,6 +65,23 @@ func TestStallOfStoppedWorkers(t *testing.T) {
 	}
 }
 
+// TestStallAfterStoppedWorkers: the looks of before do not tell against those that
+// run again.
+func TestStallAfterStoppedWorkers(t *testing.T) {
+	s := newScene(t)
+	server := s.serves("app", sample.WaitEpollET, 1).does(stall)
+	server.Workers[0].Stopped = true
+	s.ticks(1)
+	s.wantChange(s.ticks(1), "accept-stall", Raised)
+	server.Workers[0].Stopped = false
+	s.ticks(1)
+	server.does(traffic{conns: 20, wakes: 1})
+	f := s.wantChange(s.ticks(8), "accept-stall", Cleared)
+	if !strings.HasPrefix(f.Remedy, "kill -CONT ") {
+		t.Errorf("the remedy became %q", f.Remedy)
+	}
+}
+
 func TestStallThresholds(t *testing.T) {
 	tests := []struct {
 		name string

@@ -26,6 +26,7 @@ type tick struct {
 	wakeups, eagains  uint64
 	emptyNS           float64
 	queued, stalled   uint64
+	held              int           // ticks at which all workers were stopped by others
 	waiting           uint32        // least length of the accept queue
 	longest, synPeak  uint32        // peaks of the two queues
 	taken             uint64        // what left the accept queue,
@@ -84,6 +85,7 @@ func (t *tick) add(r *tick) {
 	t.emptyNS += r.emptyNS
 	t.queued += r.queued
 	t.stalled += r.stalled
+	t.held += r.held
 	t.waiting = min(t.waiting, r.waiting)
 	t.longest = max(t.longest, r.longest)
 	t.synPeak = max(t.synPeak, r.synPeak)
@@ -130,6 +132,9 @@ func listenerTick(l *model.Listener) tick {
 		queued:   l.QueuedChecks,
 		stalled:  l.StalledChecks,
 		waiting:  l.AcceptQueueLen,
+	}
+	if stopped(l) != nil {
+		t.held = 1
 	}
 	if model.Known(l.AcceptsPerS) || model.Known(l.CompletionsPerS) {
 		t.connsFor = l.Interval

@@ -13,6 +13,7 @@ type plight int
 
 const (
 	noPlight  plight = iota // they do, or it is not known
+	released                // stopped by others until a moment ago
 	stalled                 // all sleep in their wait for connections
 	idleQueue               // nobody accepts at all
 	starved                 // runnable, without a core
@@ -47,6 +48,8 @@ func workOf(l *Limits, w *tick, f *model.Frame, now *model.Listener) *work {
 	}
 	awake := k.run + k.runnable
 	switch {
+	case letGo(w, now):
+		k.plight = released
 	case w.queued >= l.StallMinLooks && float64(w.stalled) >= l.StallShare*float64(w.queued):
 		k.plight = stalled
 	case w.takenFor >= l.NobodyFor && w.taken == 0:
@@ -75,6 +78,8 @@ func (k *work) cause() string {
 		}
 	}
 	switch k.plight {
+	case released:
+		return its("was", "were") + " stopped until a moment ago"
 	case stalled:
 		return "connections wait while " + allSleep(k.listener) + " (see accept-stall)"
 	case idleQueue:
@@ -121,6 +126,8 @@ func (k *work) cure() string {
 	l := k.listener
 	at := liveThread(l)
 	switch k.plight {
+	case released:
+		return "find out who stops workers (kill -STOP, a debugger, a freezer)"
 	case stalled:
 		return stallRemedy(l)
 	case idleQueue:
@@ -128,7 +135,7 @@ func (k *work) cure() string {
 			return "find out why nobody accepts: is the program still starting, or stopped"
 		}
 		if pids := stopped(l); pids != nil {
-			return letGo(pids)
+			return goOn(pids)
 		}
 		return fmt.Sprintf("look where the worker is stuck (cat /proc/%d/stack)", at.TID)
 	case starved:
