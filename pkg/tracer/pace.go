@@ -87,10 +87,8 @@ func (p *pacer) sampling() bool {
 }
 
 // measurable reports whether a measure of the cost that begins now sees what is
-// sampled: in the middle of the time for which it is attached.
-func (p *pacer) measurable(now time.Time) bool {
-	return !p.sampling() || p.on && now.Sub(p.turned) >= paceFor/2
-}
+// sampled. It is asked for whenever hooks were attached, and then it is so.
+func (p *pacer) measurable() bool { return !p.sampling() || p.on }
 
 // due is when hooks come or go next; the zero Time: never.
 func (p *pacer) due() time.Time {

@@ -162,7 +162,7 @@ func (m *selfMeter) rotate(p *pacer) {
 		every = measureSampled
 	}
 	// A measure that begins now could miss what is attached a part of the time.
-	wait := !p.measurable(time.Now())
+	wait := !p.measurable()
 	switch {
 	case m.stats != nil && age >= measureFor:
 		m.take()
