@@ -16,23 +16,31 @@ import (
 	"github.com/herdtrace/herdtrace/pkg/tracer/sample"
 )
 
-// TestListenerDiedBetweenTicks: its workers wait for the tick that takes it in,
-// however often others are looked at meanwhile.
-func TestListenerDiedBetweenTicks(t *testing.T) {
-	tr := open(t, Options{})
-	next(t, tr)
-	fd, dead := listenOn(t, 0, 8)
-	knock(t, dead)
+// servedOne returns the port of a listener that accepted one connection and closed.
+func servedOne(t *testing.T) int {
+	t.Helper()
+	fd, port := listenOn(t, 0, 8)
+	knock(t, port)
 	c, _, err := unix.Accept(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	unix.Close(c)
 	unix.Close(fd)
+	return port
+}
+
+// TestListenerDiedBetweenTicks: its workers wait for the tick that takes it in,
+// however often others are looked at meanwhile.
+func TestListenerDiedBetweenTicks(t *testing.T) {
+	tr := open(t, Options{})
+	next(t, tr)
+	dead := servedOne(t)
 	for range 8 {
 		fd, port := listenOn(t, 0, 8)
 		knock(t, port)
-		if c, _, err = unix.Accept(fd); err != nil {
+		c, _, err := unix.Accept(fd)
+		if err != nil {
 			t.Fatal(err)
 		}
 		unix.Close(c)
@@ -128,14 +136,7 @@ func TestListenerOfTheLastMoment(t *testing.T) {
 	listenOn(t, 0, 8) // so that the namespace is known
 	tr := open(t, Options{})
 	next(t, tr)
-	fd, port := listenOn(t, 0, 8)
-	knock(t, port)
-	c, _, err := unix.Accept(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(c)
-	unix.Close(fd)
+	port := servedOne(t)
 	for _, ns := range tr.accept.listen.netns {
 		ns.fresh, ns.total, ns.live = false, nil, true // as if it were new
 	}
