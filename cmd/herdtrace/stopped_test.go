@@ -18,7 +18,7 @@ import (
 )
 
 // TestStoppedWorker: connections wait for a worker that a signal holds. It is named
-// as that, however it would wait if it ran, and whether it took one before or not.
+// as that, and not as one that lacks a loop.
 func TestStoppedWorker(t *testing.T) {
 	needRoot(t)
 	dir, comm := t.TempDir(), fmt.Sprintf("halted-%d", os.Getpid())

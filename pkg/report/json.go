@@ -434,7 +434,7 @@ func workerRecords(f *model.Frame, l *model.Listener, total bool) []jsonWorker {
 	for i := range l.Threads {
 		w := &l.Threads[i]
 		r := jsonWorker{
-			PID: w.PID, TID: w.TID, Comm: w.Comm, Wait: w.Wait, Ended: w.Ended, Stopped: w.Stopped && !w.Ended,
+			PID: w.PID, TID: w.TID, Comm: w.Comm, Wait: w.Wait, Ended: w.Ended, Stopped: w.Stopped,
 			jsonCounters: counterRecord(f, l, &w.Counters), Share: known(w.Share),
 		}
 		if !total {

@@ -126,9 +126,12 @@ func (r *acceptReader) leastWakeups(ls *listenerState) uint64 {
 	return max(3, ls.completions/100, most/10)
 }
 
-// stoppedStates are include/linux/sched.h: __TASK_STOPPED, __TASK_TRACED and
-// TASK_FROZEN.
-const stoppedStates = 0x4 | 0x8 | 0x8000
+// Task states of include/linux/sched.h: __TASK_STOPPED, and with it __TASK_TRACED
+// and TASK_FROZEN.
+const (
+	stoppedState  = 0x4
+	stoppedStates = stoppedState | 0x8 | 0x8000
+)
 
 func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Worker {
 	raw := &w.raw
@@ -136,6 +139,7 @@ func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Wo
 	if w.idle && !ls.closed {
 		refreshIdle(raw, ls.raw.AcceptQueueLen > 0)
 	}
+	ended := w.ended || ls.closed
 	return sample.Worker{
 		PID:      raw.Tgid,
 		TID:      raw.Tid,
@@ -146,8 +150,8 @@ func (r *acceptReader) workerSample(ls *listenerState, w *workerState) sample.Wo
 		WaitNS:   raw.WaitNs,
 		Sleeps:   raw.Sleeps,
 		Asleep:   raw.State != 0,
-		Stopped:  raw.State&stoppedStates != 0,
-		Ended:    w.ended || ls.closed,
+		Stopped:  raw.State&stoppedStates != 0 && !ended,
+		Ended:    ended,
 		Counters: w.counters(),
 	}
 }

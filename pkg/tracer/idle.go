@@ -61,7 +61,7 @@ func refreshIdle(w *bpf.AcceptWorker, awaited bool) {
 	if awaited || w.State&stoppedStates != 0 {
 		w.State = 1
 		if isHeld(w.Tgid) {
-			w.State = 0x4
+			w.State = stoppedState
 		}
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", w.Tgid))

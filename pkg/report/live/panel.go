@@ -51,7 +51,7 @@ func waitName(wait string) string {
 
 // waitOf says how a worker waits, if nobody keeps it from that.
 func waitOf(w *model.Worker) string {
-	if w.Stopped && !w.Ended {
+	if w.Stopped {
 		return "stopped"
 	}
 	return waitName(w.Wait)

@@ -252,7 +252,7 @@ type Worker struct {
 	WaitNS  uint64 `json:"wait_ns"`      // runnable and waiting for one, likewise
 	Sleeps  uint64 `json:"sleeps_total"` // voluntary switches, since the thread began
 	Asleep  bool   `json:"asleep,omitempty"`
-	Stopped bool   `json:"stopped,omitempty"` // by a signal, a debugger or the freezer of its cgroup; then also Asleep
+	Stopped bool   `json:"stopped,omitempty"` // by a signal, a debugger or the freezer of its cgroup; then also Asleep, and not Ended
 	Ended   bool   `json:"ended,omitempty"`   // the thread is gone, or its listener is
 	// NoTimes: RunNS, WaitNS and Sleeps are not known, or not those of the whole worker.
 	NoTimes bool `json:"no_times,omitempty"`
